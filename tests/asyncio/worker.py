@@ -1,0 +1,135 @@
+"""Run one of the interpreter's own asyncio test modules in this process and report each test on a pipe (see run.py)."""
+
+import argparse
+import faulthandler
+import fnmatch
+import importlib
+import json
+import os
+import sys
+import traceback
+import unittest
+
+from swap import Swap
+
+
+class Reporter(unittest.TestResult):
+    """Writes one JSON line when a test begins and one when its outcome is known."""
+
+    def __init__(self, fd, limit):
+        super().__init__()
+        self._fd = fd
+        self._limit = limit
+        self._outcome = None
+
+    def send(self, **event):
+        data = json.dumps(event).encode() + b"\n"
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def startTest(self, test):
+        super().startTest(test)
+        self._outcome = ("ok", "")
+        self.send(event="start", id=test.id())
+        # A thread of faulthandler's own: it also ends a test that hangs inside C code while holding the GIL.
+        faulthandler.dump_traceback_later(self._limit, exit=True)
+
+    def stopTest(self, test):
+        faulthandler.cancel_dump_traceback_later()
+        outcome, text = self._outcome
+        self.send(event="end", id=test.id(), outcome=outcome, text=text)
+        self._outcome = None
+        super().stopTest(test)
+
+    def _set(self, test, outcome, text=""):
+        if self._outcome is None:
+            # setUpModule, setUpClass and their counterparts report outside any test.
+            self.send(event="start", id=test.id())
+            self.send(event="end", id=test.id(), outcome=outcome, text=text)
+        elif self._outcome[0] in ("ok", "skip"):
+            self._outcome = (outcome, text)
+
+    def addError(self, test, err):
+        self._set(test, "error", format_error(err))
+
+    def addFailure(self, test, err):
+        self._set(test, "fail", format_error(err))
+
+    def addSubTest(self, test, subtest, err):
+        if err is not None:
+            self._set(test, "fail", f"{subtest}\n{format_error(err)}")
+
+    def addSkip(self, test, reason):
+        self._set(test, "skip", reason)
+
+    def addExpectedFailure(self, test, err):
+        self._set(test, "ok")
+
+    def addUnexpectedSuccess(self, test):
+        self._set(test, "fail", "unexpected success")
+
+
+def format_error(err):
+    return "".join(traceback.format_exception(*err))
+
+
+def flatten(suite):
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from flatten(item)
+        else:
+            yield item
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("module")
+    parser.add_argument("--loop", default="ouroloop")
+    parser.add_argument("--types", choices=("own", "stock"), default="own")
+    parser.add_argument("--limit", type=float, default=60.0)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--only", help="file with a JSON list of the test ids to run")
+    parser.add_argument("--match", help="pattern over Class.test of the tests to run")
+    parser.add_argument("--done", help="file with a JSON list of test ids to leave out")
+    args = parser.parse_args()
+    os.set_inheritable(args.fd, False)
+    faulthandler.enable()
+
+    swap = Swap(args.loop, args.types)
+    swap.install()
+
+    from test import support
+
+    # What the suite's own runner enables without -u, plus tests that are merely slow.
+    support.use_resources = {"cpu": None, "walltime": None}
+
+    module = importlib.import_module(f"test.test_asyncio.{args.module}")
+    swap.adapt(module)
+    tests = list(flatten(unittest.defaultTestLoader.loadTestsFromModule(module)))
+    if args.only:
+        with open(args.only) as file:
+            only = set(json.load(file))
+        tests = [test for test in tests if test.id() in only]
+    if args.match:
+        prefix = f"{module.__name__}."
+        tests = [
+            test for test in tests if fnmatch.fnmatch(test.id().replace(prefix, ""), args.match)
+        ]
+    if args.done:
+        with open(args.done) as file:
+            done = set(json.load(file))
+        tests = [test for test in tests if test.id() not in done]
+
+    reporter = Reporter(args.fd, args.limit)
+    reporter.send(event="plan", count=len(tests))
+    unittest.TestSuite(tests).run(reporter)
+    faulthandler.dump_traceback_later(args.limit, exit=True)
+    reporter.send(
+        event="done", loops=dict(swap.loops), futures=dict(swap.futures), tasks=swap.tasks_made()
+    )
+    # At exit a leftover thread or child must not hang the run.
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
