@@ -2,9 +2,10 @@
 
     python tests/asyncio/run.py [--loop ouroloop|asyncio|uvloop] [--types own|stock] [module ...]
 
-One process per module and a time limit per test: a test that hangs or crashes is a failure of that test, and the rest of the
-module goes on in a new process. Failures are compared with the table in expected.py, and those outside it are tried on stock
-asyncio in the same harness: what fails there too is the machine's doing, not the loop's. Exit code 0 means nothing else failed.
+One process per module and a time limit per test: a test that hangs or crashes is a failure of that
+test, and the rest of the module goes on in a new process. Failures are compared with the table in
+expected.py, and those outside it are tried on stock asyncio in the same harness: what fails there
+too is the machine's doing, not the loop's. Exit code 0 means nothing else failed.
 """
 
 import argparse
@@ -63,7 +64,7 @@ FAILED = ("fail", "error", "crash", "hang")
 
 @dataclasses.dataclass
 class ModuleRun:
-    """What one module did: an outcome and a text for each test id, and what its processes counted."""
+    """What one module did: outcome and text by test id, and what its processes counted."""
 
     module: str
     outcomes: dict = dataclasses.field(default_factory=dict)
@@ -79,7 +80,7 @@ class ModuleRun:
 
 
 def short(module, test_id):
-    """`test.test_asyncio.test_x.Class.test_y` -> `Class.test_y`; `setUpClass (test....Class)` stays readable too."""
+    """`test.test_asyncio.test_x.Class.test_y` -> `Class.test_y`."""
     return test_id.replace(f"test.test_asyncio.{module}.", "")
 
 
@@ -91,7 +92,8 @@ def suite_missing():
         spec = None
     if spec is None:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        return f"this Python has no test.test_asyncio (on Debian: apt-get install libpython{version}-testsuite)"
+        package = f"libpython{version}-testsuite"
+        return f"this Python has no test.test_asyncio (on Debian: apt-get install {package})"
     return None
 
 
@@ -184,7 +186,7 @@ def run_process(result, loop, types, limit, only, match):
             f"no end within {limit:g} s" if timed_out else f"the process ended with status {status}"
         )
         if running is None and done:
-            # All tests ran; what went wrong is the end of the process, and a new process would have nothing to do.
+            # All tests ran and the end of the process went wrong: nothing is left for a new process.
             result.outcomes["end of the process"] = outcome, f"{what}\n{tail}"
             return True
         if running is None and not result.outcomes:
@@ -198,7 +200,7 @@ def run_process(result, loop, types, limit, only, match):
 
 
 def read_events(fd, process, silence):
-    """Yield the worker's events; None if it is silent for so long that its own watchdog must have failed."""
+    """Yield the worker's events; None after a silence that its own watchdog should have ended."""
     pending = b""
     last = time.monotonic()
     while True:
@@ -255,7 +257,7 @@ class Verdict:
 
 
 def judge(result, *, loop="ouroloop", types="own", limit=60.0, whole=True):
-    """Sort the failures of a run into unexpected, expected (table) and the machine's own (stock asyncio fails as well)."""
+    """Sort the failures: unexpected, expected (table), the machine's own (stock asyncio fails)."""
     names = {short(result.module, test_id): test_id for test_id in result.outcomes}
     failures = {short(result.module, test_id): text for test_id, text in result.failures().items()}
     expected, stale = {}, []

@@ -1,6 +1,6 @@
-"""Put a loop and its Future and Task in the places where the interpreter's own asyncio tests look for them.
+"""Put a loop, its Future and its Task where the interpreter's own asyncio tests look for them.
 
-Imported by worker.py before any test module, because test classes read `tasks._CTask` and the like while they are defined.
+Installed before any test module is imported: test classes read `tasks._CTask` while they are defined.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Swap:
             asyncio.SelectorEventLoop = self.Loop
             if sys.version_info >= (3, 13):
                 asyncio.EventLoop = self.Loop
-            # The tests that build a bare BaseEventLoop replace its selector by a mock and then run it.
+            # Tests that build a bare BaseEventLoop replace its selector by a mock and then run it.
             asyncio.BaseEventLoop = self.Loop
         if self.Task is not StockTask:
             tasks._CTask, futures._CFuture = self.Task, self.Future
@@ -91,7 +91,7 @@ class Swap:
             module.EventLoopTests = type("EventLoopTests", bases, body)
 
     def tasks_made(self):
-        """How many tasks took a default name, by type: the next default name tells, as each type keeps its own counter."""
+        """How many tasks took a default name, by type: each type's next default name tells."""
         made = {
             type_name(StockTask): next_number(selector_events.BaseSelectorEventLoop(), StockTask)
         }

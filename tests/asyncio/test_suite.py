@@ -1,4 +1,4 @@
-"""The interpreter's own asyncio tests, module by module, on ouroloop (see run.py, which also runs by hand)."""
+"""The interpreter's own asyncio tests, module by module, on ouroloop (see run.py)."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Run one of the interpreter's own asyncio test modules in this process and report each test on a pipe (see run.py)."""
+"""Run one module of the interpreter's asyncio tests here; report each test on a pipe (run.py)."""
 
 import argparse
 import faulthandler
@@ -31,7 +31,7 @@ class Reporter(unittest.TestResult):
         super().startTest(test)
         self._outcome = ("ok", "")
         self.send(event="start", id=test.id())
-        # A thread of faulthandler's own: it also ends a test that hangs inside C code while holding the GIL.
+        # A C thread of its own: it also ends a test that hangs in C code while holding the GIL.
         faulthandler.dump_traceback_later(self._limit, exit=True)
 
     def stopTest(self, test):
