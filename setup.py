@@ -32,7 +32,7 @@ Install what it needs, then try again:
 
 def compile_flags() -> list[str]:
     flags = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
-    # Designated initialisers leave fields out on purpose, and CPython's method tables cast functions.
+    # Initialisers leave fields out on purpose, and CPython's method tables cast functions.
     flags += ["-Wno-missing-field-initializers", "-Wno-cast-function-type"]
     sanitize = os.environ.get("OUROLOOP_SANITIZE")
     coverage = os.environ.get("OUROLOOP_COVERAGE")
@@ -51,6 +51,11 @@ def compile_flags() -> list[str]:
 
 def link_flags(compiling: list[str]) -> list[str]:
     return [flag for flag in compiling if flag.startswith(("-fsanitize", "--coverage"))]
+
+
+def c_string(flags: list[str]) -> str:
+    """What build_info() reports of them: all that change the machine code."""
+    return json.dumps(" ".join(flag for flag in flags if not flag.startswith("-W")))
 
 
 class BuildExt(build_ext):
@@ -91,8 +96,7 @@ setup(
             "ouroloop._core",
             sources=sorted(glob("csrc/*.c")),
             depends=sorted(glob("csrc/*.h")),
-            # What build_info() reports, as a C string literal.
-            define_macros=[("OUROLOOP_BUILD_FLAGS", json.dumps(" ".join(flags)))],
+            define_macros=[("OUROLOOP_BUILD_FLAGS", c_string(flags))],
             extra_compile_args=flags,
             extra_link_args=link_flags(flags),
         )
