@@ -1,0 +1,143 @@
+"""What waiting costs: bytes per task that waits, bytes per TCP connection that idles.
+
+As a script, ``memory.py LOOP TASKS`` prints the two figures of the waiting tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import struct
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import Backend, Benchmark, Settings, Unavailable, run_python
+from tcp import server
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """The process's resident set in bytes, exact to the page."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup")
+    try:
+        text = rollup.read_text()
+    except OSError as error:
+        raise Unavailable(f"no resident set size here: {error}") from error
+    line = next(line for line in text.splitlines() if line.startswith("Rss:"))
+    return int(line.split()[1]) * 1024
+
+
+async def tasks_waiting(count: int) -> dict[str, float]:
+    """Bytes per task that awaits a future of its own, everything counted: the task,
+    its coroutine, the future and the two list entries that hold task and future."""
+    loop = asyncio.get_running_loop()
+
+    async def wait(future: asyncio.Future[None]) -> None:
+        await future
+
+    async def grow(size: Callable[[], int]) -> float:
+        gc.collect()
+        before = size()
+        futures = [loop.create_future() for _ in range(count)]
+        tasks = [loop.create_task(wait(future)) for future in futures]
+        await asyncio.sleep(0)
+        gc.collect()
+        grown = size() - before
+        for future in futures:
+            future.set_result(None)
+        await asyncio.wait(tasks)
+        return grown / count
+
+    # RSS first: tracing would count its own tables, and the second round would find
+    # the memory of the first one free.
+    resident = await grow(resident_bytes)
+    tracemalloc.start()
+    traced = await grow(lambda: tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    return {"rss": resident, "traced": traced}
+
+
+def waiting_task(figure: str) -> Callable[[str, Settings], float]:
+    """The measurement of `figure` out of `tasks_waiting`."""
+
+    def measure(loop: str, settings: Settings) -> float:
+        count = 50_000 // settings.shrink
+        return float(json.loads(run_python("memory.py", loop, str(count)))[figure])
+
+    return measure
+
+
+def idle_connection(loop: str, settings: Settings) -> float:
+    """The server's RSS per connection that has echoed once and is quiet since: the
+    growth from the first fifth of the connections to all."""
+    total = 5_000 // settings.shrink
+    open_files_limit(total + 100)
+    clients: list[socket.socket] = []
+    try:
+        with server("echo", loop, settings.server_cpu) as (port, pid):
+            first = 0
+            for number in range(1, total + 1):
+                client = socket.create_connection(("127.0.0.1", port), timeout=10)
+                clients.append(client)
+                # Closed by a reset, so that no port is left in TIME_WAIT for a minute.
+                reset = struct.pack("ii", 1, 0)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                client.sendall(b"here")
+                if client.recv(4) != b"here":
+                    raise Unavailable(f"connection {number} was not answered")
+                if number == total // 5:
+                    first = resident_bytes(pid)
+            return (resident_bytes(pid) - first) / (total - total // 5)
+    except OSError as error:
+        raise Unavailable(str(error)) from error
+    finally:
+        for client in clients:
+            client.close()
+
+
+def open_files_limit(wanted: int) -> None:
+    """Raise the soft limit to `wanted`; the server inherits it."""
+    # Not on Windows, where nothing here runs but the module is still to be imported.
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise Unavailable(f"needs {wanted} open files, the limit is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+BENCHMARKS = [
+    Benchmark(
+        "task_waiting_traced",
+        "a task waiting for a future of its own, tracemalloc",
+        "B",
+        waiting_task("traced"),
+        rounds=1,
+    ),
+    Benchmark(
+        "task_waiting_rss",
+        "the same by the growth of RSS",
+        "B",
+        waiting_task("rss"),
+        judge="median",
+        rounds=3,
+    ),
+    Benchmark(
+        "connection_idle_rss",
+        "an idle TCP connection, growth of the server's RSS",
+        "B",
+        idle_connection,
+        judge="median",
+        rounds=3,
+    ),
+]
+
+
+if __name__ == "__main__":
+    backend = Backend.load(sys.argv[1])
+    print(json.dumps(backend.run(tasks_waiting(int(sys.argv[2])))))
