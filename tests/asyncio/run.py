@@ -186,7 +186,7 @@ def run_process(result, loop, types, limit, only, match):
             f"no end within {limit:g} s" if timed_out else f"the process ended with status {status}"
         )
         if running is None and done:
-            # All tests ran and the end of the process went wrong: nothing is left for a new process.
+            # Nothing is left for a new process: only the end of this one went wrong.
             result.outcomes["end of the process"] = outcome, f"{what}\n{tail}"
             return True
         if running is None and not result.outcomes:

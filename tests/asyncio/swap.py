@@ -1,6 +1,6 @@
 """Put a loop, its Future and its Task where the interpreter's own asyncio tests look for them.
 
-Installed before any test module is imported: test classes read `tasks._CTask` while they are defined.
+Installed before any test module is imported: its classes read `tasks._CTask` as they are defined.
 """
 
 import asyncio
