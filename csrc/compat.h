@@ -1,0 +1,84 @@
+/* Every CPython and libuv version difference lives here, one #if per feature,
+   and nowhere else (layout.h has the structs that differ). */
+#ifndef OUROLOOP_COMPAT_H
+#define OUROLOOP_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <structmember.h>
+#include <uv.h>
+
+/* 3.11 made PyType_GetModuleByDef() public.  Drop with 3.10. */
+#if PY_VERSION_HEX < 0x030B0000
+#define PyType_GetModuleByDef _PyType_GetModuleByDef
+#endif
+
+/* 3.12 lets a module say that it works in interpreters with their own GIL.
+   Drop with 3.11. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define COMPAT_MULTIPLE_INTERPRETERS \
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#else
+#define COMPAT_MULTIPLE_INTERPRETERS
+#endif
+
+/* 3.12 keeps the exception in flight as one object.  Drop with 3.11. */
+#if PY_VERSION_HEX < 0x030C0000
+static inline PyObject *
+PyErr_GetRaisedException(void)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        (void)PyException_SetTraceback(value, traceback);
+    }
+    Py_DECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+static inline void
+PyErr_SetRaisedException(PyObject *exc)
+{
+    PyErr_Restore(
+        Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+}
+#endif
+
+/* 3.13 added the lookup that tells "absent" from "failed".
+   Drop with 3.12. */
+#if PY_VERSION_HEX < 0x030D0000
+static inline int
+PyObject_GetOptionalAttr(PyObject *object, PyObject *name, PyObject **result)
+{
+    return _PyObject_LookupAttr(object, name, result);
+}
+#endif
+
+/* 3.11 gave create_task() its context argument.  Drop with 3.10. */
+#define COMPAT_TASK_CONTEXT (PY_VERSION_HEX >= 0x030B0000)
+
+/* 3.11 made call_later() and call_at() refuse None.  Drop with 3.10. */
+#define COMPAT_CALL_LATER_REFUSES_NONE (PY_VERSION_HEX >= 0x030B0000)
+
+/* libuv has its version as a string at run time only. */
+#define COMPAT_QUOTE_(number) #number
+#define COMPAT_QUOTE(number) COMPAT_QUOTE_(number)
+#define COMPAT_LIBUV_VERSION        \
+    COMPAT_QUOTE(UV_VERSION_MAJOR)  \
+    "." COMPAT_QUOTE(UV_VERSION_MINOR) "." COMPAT_QUOTE(UV_VERSION_PATCH)
+
+/* intrcheck.h became internal in 3.13; the symbol is still exported. */
+#if PY_VERSION_HEX >= 0x030D0000
+PyAPI_FUNC(int) _PyOS_IsMainThread(void);
+#endif
+
+#endif

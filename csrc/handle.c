@@ -1,0 +1,665 @@
+/* Handle and TimerHandle: one callback with its arguments and context.
+
+   They pass for asyncio's (isinstance, attributes, repr, comparison), but are
+   types of their own, without the GC header and without tracking: ten thousand
+   timers would otherwise be traversed again and again.  What they hold is let
+   go as soon as the callback has run or is cancelled, and is visited by the
+   loop while it waits there; so no cycle through a handle lives on. */
+#include "ouroloop.h"
+
+/* Calls. */
+
+/* callback(*args) as a new reference.  Runs Python. */
+static PyObject *
+call_with(PyObject *callback, PyObject *args, Py_ssize_t nargs)
+{
+    if (nargs == 0) {
+        return PyObject_CallNoArgs(callback);
+    }
+    if (nargs == 1) {
+        return PyObject_CallOneArg(callback, args);
+    }
+    return PyObject_Call(callback, args, NULL);
+}
+
+static PyObject *
+args_tuple(PyObject *args, Py_ssize_t nargs)
+{
+    if (nargs > 1) {
+        return Py_NewRef(args);
+    }
+    return nargs == 0 ? PyTuple_New(0) : PyTuple_Pack(1, args);
+}
+
+/* context.run(callback, *args) for what is not exactly a Context: asyncio
+   asks no more of it than this method. */
+static PyObject *
+call_by_run(PyObject *context, PyObject *callback, PyObject *args,
+            Py_ssize_t nargs)
+{
+    PyObject *run = NULL, *all = NULL, *value = NULL;
+
+    run = PyObject_GetAttrString(context, "run");
+    if (run == NULL) {
+        goto done;
+    }
+    all = PyTuple_New(nargs + 1);
+    if (all == NULL) {
+        goto done;
+    }
+    PyTuple_SET_ITEM(all, 0, Py_NewRef(callback));
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        PyObject *arg = nargs == 1 ? args : PyTuple_GET_ITEM(args, i);
+        PyTuple_SET_ITEM(all, i + 1, Py_NewRef(arg));
+    }
+    value = PyObject_Call(run, all, NULL);
+done:
+    Py_XDECREF(run);
+    Py_XDECREF(all);
+    return value;
+}
+
+static PyObject *
+call_within(PyObject *context, PyObject *callback, PyObject *args,
+            Py_ssize_t nargs)
+{
+    if (!PyContext_CheckExact(context)) {
+        return call_by_run(context, callback, args, nargs);
+    }
+    if (PyContext_Enter(context) < 0) {
+        return NULL;
+    }
+    PyObject *value = call_with(callback, args, nargs);
+    if (PyContext_Exit(context) < 0) {
+        Py_CLEAR(value);
+    }
+    return value;
+}
+
+/* "f(1, 2) at file.py:3", by asyncio's own function. */
+static PyObject *
+describe_call(LoopObject *loop, PyObject *callback, PyObject *args)
+{
+    PyObject *describe = loop->state->_format_callback_source;
+    PyObject *positional = NULL, *keywords = NULL, *text = NULL;
+    PyObject *defaults = PyObject_GetAttrString(describe, "__kwdefaults__");
+
+    if (defaults == NULL) {
+        return NULL;
+    }
+    positional = PyTuple_Pack(2, callback, args);
+    /* Since 3.13 it shows arguments in debug mode only. */
+    if (positional != NULL && defaults != Py_None) {
+        keywords =
+            Py_BuildValue("{s:O}", "debug", loop->debug ? Py_True : Py_False);
+    }
+    if (positional != NULL && (keywords != NULL || defaults == Py_None)) {
+        text = PyObject_Call(describe, positional, keywords);
+    }
+    Py_DECREF(defaults);
+    Py_XDECREF(positional);
+    Py_XDECREF(keywords);
+    return text;
+}
+
+/* The callback raised: tell the exception handler.  -1 when an exception must
+   leave run_forever(): this one, or one of the handler's. */
+static int
+report_failure(HandleObject *self, PyObject *callback, PyObject *args,
+               Py_ssize_t nargs)
+{
+    LoopObject *loop = self->loop;
+    PyObject *exc = NULL, *tuple = NULL, *text = NULL, *message = NULL;
+    PyObject *context = NULL, *value = NULL;
+
+    if (is_fatal()) {
+        return -1;
+    }
+    exc = PyErr_GetRaisedException();
+    tuple = args_tuple(args, nargs);
+    text = tuple == NULL ? NULL : describe_call(loop, callback, tuple);
+    message = text == NULL
+        ? NULL : PyUnicode_FromFormat("Exception in callback %U", text);
+    if (message == NULL) {
+        goto done;
+    }
+    context = Py_BuildValue("{s:O,s:O,s:O}", "message", message, "exception",
+                            exc, "handle", self);
+    if (context == NULL ||
+        (self->source_traceback != NULL &&
+         PyDict_SetItem(context, loop->state->str_source_traceback,
+                        self->source_traceback) < 0)) {
+        goto done;
+    }
+    value = PyObject_CallMethodOneArg(
+        (PyObject *)loop, loop->state->str_call_exception_handler, context);
+done:
+    Py_XDECREF(exc);
+    Py_XDECREF(tuple);
+    Py_XDECREF(text);
+    Py_XDECREF(message);
+    Py_XDECREF(context);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : 0;
+}
+
+int
+Handle_run(HandleObject *self)
+{
+    if (self->cancelled || self->callback == NULL) {
+        return 0;
+    }
+    /* The callback may cancel its own handle. */
+    PyObject *callback = Py_NewRef(self->callback);
+    PyObject *args = Py_XNewRef(self->args);
+    Py_ssize_t nargs = self->nargs;
+    int result = 0;
+
+    PyObject *value = call_within(self->context, callback, args, nargs);
+    if (value == NULL) {
+        result = report_failure(self, callback, args, nargs);
+    }
+    else {
+        Py_DECREF(value);
+    }
+    Py_DECREF(callback);
+    Py_XDECREF(args);
+    return result;
+}
+
+int
+call_in_context(LoopObject *loop, PyObject *callback, PyObject *arg,
+                PyObject *context)
+{
+    PyObject *value = call_within(context, callback, arg, 1);
+    if (value != NULL) {
+        Py_DECREF(value);
+        return 0;
+    }
+    if (is_fatal()) {
+        return -1;
+    }
+    /* Only now is there a need for the Handle that asyncio would have made. */
+    PyObject *exc = PyErr_GetRaisedException();
+    HandleObject *handle = Handle_new(loop, callback, &arg, 1, context);
+    if (handle == NULL) {
+        Py_DECREF(exc);
+        return -1;
+    }
+    PyErr_SetRaisedException(exc);
+    int result = report_failure(handle, callback, arg, 1);
+    Py_DECREF(handle);
+    return result;
+}
+
+/* Life. */
+
+static void *
+allocate(PyTypeObject *type, void **free_list, int *free_count)
+{
+    if (*free_list == NULL) {
+        return type->tp_alloc(type, 0);
+    }
+    PyObject *self = *free_list;
+    /* A free handle's callback field links to the next one. */
+    *free_list = ((HandleObject *)self)->callback;
+    --*free_count;
+    return PyObject_Init(self, type);
+}
+
+/* Fill a fresh handle.  -1 with an exception; the caller drops it then. */
+static int
+set_up(HandleObject *self, LoopObject *loop, PyObject *callback,
+       PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    self->weakrefs = NULL;
+    self->loop = (LoopObject *)Py_NewRef(loop);
+    self->callback = Py_NewRef(callback);
+    self->args = NULL;
+    self->context = NULL;
+    self->source_traceback = NULL;
+    self->repr = NULL;
+    self->nargs = nargs;
+    self->cancelled = false;
+    if (context != NULL && context != Py_None) {
+        self->context = Py_NewRef(context);
+    }
+    else if ((self->context = PyContext_CopyCurrent()) == NULL) {
+        return -1;
+    }
+    if (nargs == 1) {
+        self->args = Py_NewRef(args[0]);
+    }
+    else if (nargs > 1) {
+        self->args = PyTuple_New(nargs);
+        if (self->args == NULL) {
+            return -1;
+        }
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            PyTuple_SET_ITEM(self->args, i, Py_NewRef(args[i]));
+        }
+    }
+    if (loop->debug) {
+        self->source_traceback =
+            PyObject_CallNoArgs(loop->state->extract_stack);
+        if (self->source_traceback == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+HandleObject *
+Handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *context)
+{
+    module_state *state = loop->state;
+    HandleObject *self =
+        allocate(state->HandleType, &state->free_handles,
+                 &state->free_handle_count);
+
+    if (self != NULL &&
+        set_up(self, loop, callback, args, nargs, context) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+TimerHandleObject *
+TimerHandle_new(LoopObject *loop, double when, PyObject *when_object,
+                PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *context)
+{
+    module_state *state = loop->state;
+    TimerHandleObject *self =
+        allocate(state->TimerHandleType, &state->free_timers,
+                 &state->free_timer_count);
+
+    if (self == NULL) {
+        return NULL;
+    }
+    self->when_object = Py_XNewRef(when_object);
+    self->when = when;
+    self->scheduled = false;
+    if (set_up(&self->handle, loop, callback, args, nargs, context) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+void
+Handle_release(HandleObject *self)
+{
+    Py_CLEAR(self->callback);
+    Py_CLEAR(self->args);
+}
+
+int
+Handle_visit_as_part(HandleObject *self, visitproc visit, void *arg)
+{
+    /* Held by somebody else too, it must count as reached from outside. */
+    if (Py_REFCNT(self) > 1) {
+        return 0;
+    }
+    Py_VISIT(self->loop);
+    Py_VISIT(self->callback);
+    Py_VISIT(self->args);
+    Py_VISIT(self->context);
+    return 0;
+}
+
+/* Drop what the handle holds; true if it went to the free list. */
+static bool
+recycle(HandleObject *self, void **free_list, int *free_count)
+{
+    enum { FREE_MAX = 256 };
+    PyTypeObject *type = Py_TYPE(self);
+    LoopObject *loop = self->loop;
+
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    Handle_release(self);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->source_traceback);
+    Py_CLEAR(self->repr);
+    bool kept = *free_count < FREE_MAX;
+    if (kept) {
+        self->callback = *free_list;
+        *free_list = self;
+        ++*free_count;
+        Py_DECREF(type);
+    }
+    Py_DECREF(loop);
+    return kept;
+}
+
+static void
+Handle_dealloc(HandleObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    module_state *state = self->loop->state;
+
+    if (!recycle(self, &state->free_handles, &state->free_handle_count)) {
+        type->tp_free(self);
+        Py_DECREF(type);
+    }
+}
+
+static void
+TimerHandle_dealloc(TimerHandleObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    module_state *state = self->handle.loop->state;
+
+    Py_CLEAR(self->when_object);
+    if (!recycle(&self->handle, &state->free_timers,
+                 &state->free_timer_count)) {
+        type->tp_free(self);
+        Py_DECREF(type);
+    }
+}
+
+void
+Handle_free_lists_clear(module_state *state)
+{
+    void **lists[] = {&state->free_handles, &state->free_timers};
+
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(lists); i++) {
+        while (*lists[i] != NULL) {
+            HandleObject *self = *lists[i];
+            *lists[i] = self->callback;
+            PyObject_Free(self);
+        }
+    }
+    state->free_handle_count = state->free_timer_count = 0;
+}
+
+/* Methods. */
+
+static PyObject *
+Handle_cancel(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->cancelled) {
+        Py_RETURN_NONE;
+    }
+    self->cancelled = true;
+    if (self->loop->debug) {
+        /* The slow callback log still wants to name the callback. */
+        PyObject *text = PyObject_Repr((PyObject *)self);
+        if (text == NULL) {
+            return NULL;
+        }
+        Py_XSETREF(self->repr, text);
+    }
+    Handle_release(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+TimerHandle_cancel(TimerHandleObject *self, PyObject *ignored)
+{
+    if (!self->handle.cancelled && self->scheduled) {
+        self->handle.loop->timers.cancelled++;
+    }
+    return Handle_cancel(&self->handle, ignored);
+}
+
+static PyObject *
+Handle_cancelled(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(self->cancelled);
+}
+
+static PyObject *
+Handle_get_context(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(self->context);
+}
+
+static PyObject *
+Handle__run(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (Handle_run(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* asyncio's own function `name` of `type`, called with self first.  What is
+   rare and a matter of text stays the standard library's. */
+static PyObject *
+call_stock(PyObject *type, const char *name, PyObject *self, PyObject *other)
+{
+    PyObject *function = PyObject_GetAttrString(type, name);
+    if (function == NULL) {
+        return NULL;
+    }
+    PyObject *result =
+        PyObject_CallFunctionObjArgs(function, self, other, NULL);
+    Py_DECREF(function);
+    return result;
+}
+
+static PyObject *
+Handle_repr_info(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return call_stock(self->loop->state->Handle, "_repr_info",
+                      (PyObject *)self, NULL);
+}
+
+static PyObject *
+Handle_repr(HandleObject *self)
+{
+    return call_stock(self->loop->state->Handle, "__repr__", (PyObject *)self,
+                      NULL);
+}
+
+static PyObject *
+TimerHandle_repr_info(TimerHandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return call_stock(self->handle.loop->state->TimerHandle, "_repr_info",
+                      (PyObject *)self, NULL);
+}
+
+static PyObject *
+TimerHandle_get_when(TimerHandleObject *self, void *Py_UNUSED(closure))
+{
+    return self->when_object != NULL ? Py_NewRef(self->when_object)
+                                     : PyFloat_FromDouble(self->when);
+}
+
+static PyObject *
+TimerHandle_when(TimerHandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return TimerHandle_get_when(self, NULL);
+}
+
+static Py_hash_t
+TimerHandle_hash(TimerHandleObject *self)
+{
+    PyObject *when = TimerHandle_get_when(self, NULL);
+    if (when == NULL) {
+        return -1;
+    }
+    Py_hash_t hash = PyObject_Hash(when);
+    Py_DECREF(when);
+    return hash;
+}
+
+static PyObject *
+TimerHandle_richcompare(TimerHandleObject *self, PyObject *other, int op)
+{
+    static const char *const names[] = {
+        [Py_LT] = "__lt__", [Py_LE] = "__le__", [Py_EQ] = "__eq__",
+        [Py_NE] = "__ne__", [Py_GT] = "__gt__", [Py_GE] = "__ge__",
+    };
+
+    if (op == Py_NE) {
+        /* asyncio defines none, and so has "not equal" in its place. */
+        PyObject *equal = TimerHandle_richcompare(self, other, Py_EQ);
+        if (equal == NULL || equal == Py_NotImplemented) {
+            return equal;
+        }
+        int truth = PyObject_IsTrue(equal);
+        Py_DECREF(equal);
+        return truth < 0 ? NULL : PyBool_FromLong(!truth);
+    }
+    return call_stock(self->handle.loop->state->TimerHandle, names[op],
+                      (PyObject *)self, other);
+}
+
+static PyObject *
+Handle_get_class(HandleObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->loop->state->Handle);
+}
+
+static PyObject *
+TimerHandle_get_class(TimerHandleObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->handle.loop->state->TimerHandle);
+}
+
+static PyObject *
+Handle_get_args(HandleObject *self, void *Py_UNUSED(closure))
+{
+    if (self->callback == NULL) {
+        Py_RETURN_NONE;
+    }
+    return args_tuple(self->args, self->nargs);
+}
+
+PyDoc_STRVAR(Handle_doc,
+"A callback scheduled by loop.call_soon(); see asyncio.Handle.");
+PyDoc_STRVAR(TimerHandle_doc,
+"A callback scheduled by loop.call_later() or loop.call_at(); see\n"
+"asyncio.TimerHandle.");
+PyDoc_STRVAR(cancel_doc,
+"cancel($self, /)\n--\n\n"
+"Do not call the callback.  No effect once it was called or cancelled.");
+PyDoc_STRVAR(cancelled_doc,
+"cancelled($self, /)\n--\n\n"
+"Return True if the handle was cancelled.");
+PyDoc_STRVAR(get_context_doc,
+"get_context($self, /)\n--\n\n"
+"Return the contextvars.Context that the callback runs in.");
+PyDoc_STRVAR(when_doc,
+"when($self, /)\n--\n\n"
+"Return when the callback is due: seconds on the clock of loop.time().");
+
+#define HANDLE_METHODS                                                     \
+    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,              \
+     cancelled_doc},                                                       \
+    {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,          \
+     get_context_doc},                                                     \
+    {"_run", (PyCFunction)Handle__run, METH_NOARGS, NULL}
+
+static PyMethodDef Handle_methods[] = {
+    {"cancel", (PyCFunction)Handle_cancel, METH_NOARGS, cancel_doc},
+    {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
+    HANDLE_METHODS,
+    {NULL},
+};
+
+static PyMethodDef TimerHandle_methods[] = {
+    {"cancel", (PyCFunction)TimerHandle_cancel, METH_NOARGS, cancel_doc},
+    {"when", (PyCFunction)TimerHandle_when, METH_NOARGS, when_doc},
+    {"_repr_info", (PyCFunction)TimerHandle_repr_info, METH_NOARGS, NULL},
+    HANDLE_METHODS,
+    {NULL},
+};
+
+static PyMemberDef Handle_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, weakrefs),
+     READONLY},
+    {"_loop", T_OBJECT, offsetof(HandleObject, loop), READONLY},
+    {"_callback", T_OBJECT, offsetof(HandleObject, callback), READONLY},
+    {"_context", T_OBJECT, offsetof(HandleObject, context), READONLY},
+    {"_source_traceback", T_OBJECT, offsetof(HandleObject, source_traceback),
+     READONLY},
+    {"_repr", T_OBJECT, offsetof(HandleObject, repr), READONLY},
+    {"_cancelled", T_BOOL, offsetof(HandleObject, cancelled), READONLY},
+    {NULL},
+};
+
+static PyMemberDef TimerHandle_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, weakrefs),
+     READONLY},
+    {"_loop", T_OBJECT, offsetof(HandleObject, loop), READONLY},
+    {"_callback", T_OBJECT, offsetof(HandleObject, callback), READONLY},
+    {"_context", T_OBJECT, offsetof(HandleObject, context), READONLY},
+    {"_source_traceback", T_OBJECT, offsetof(HandleObject, source_traceback),
+     READONLY},
+    {"_repr", T_OBJECT, offsetof(HandleObject, repr), READONLY},
+    {"_cancelled", T_BOOL, offsetof(HandleObject, cancelled), READONLY},
+    {"_scheduled", T_BOOL, offsetof(TimerHandleObject, scheduled), READONLY},
+    {NULL},
+};
+
+static PyGetSetDef Handle_getset[] = {
+    {"__class__", (getter)Handle_get_class, NULL, NULL, NULL},
+    {"_args", (getter)Handle_get_args, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyGetSetDef TimerHandle_getset[] = {
+    {"__class__", (getter)TimerHandle_get_class, NULL, NULL, NULL},
+    {"_args", (getter)Handle_get_args, NULL, NULL, NULL},
+    {"_when", (getter)TimerHandle_get_when, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot Handle_slots[] = {
+    {Py_tp_doc, (void *)Handle_doc},
+    {Py_tp_dealloc, Handle_dealloc},
+    {Py_tp_repr, Handle_repr},
+    {Py_tp_methods, Handle_methods},
+    {Py_tp_members, Handle_members},
+    {Py_tp_getset, Handle_getset},
+    {0, NULL},
+};
+
+static PyType_Slot TimerHandle_slots[] = {
+    {Py_tp_doc, (void *)TimerHandle_doc},
+    {Py_tp_dealloc, TimerHandle_dealloc},
+    {Py_tp_repr, Handle_repr},
+    {Py_tp_hash, TimerHandle_hash},
+    {Py_tp_richcompare, TimerHandle_richcompare},
+    {Py_tp_methods, TimerHandle_methods},
+    {Py_tp_members, TimerHandle_members},
+    {Py_tp_getset, TimerHandle_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Handle_spec = {
+    .name = "ouroloop._core.Handle",
+    .basicsize = sizeof(HandleObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+        Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Handle_slots,
+};
+
+static PyType_Spec TimerHandle_spec = {
+    .name = "ouroloop._core.TimerHandle",
+    .basicsize = sizeof(TimerHandleObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+        Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = TimerHandle_slots,
+};
+
+int
+Handle_setup_type(PyObject *module, module_state *state)
+{
+    state->HandleType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Handle_spec, NULL);
+    return state->HandleType == NULL ? -1 : 0;
+}
+
+int
+TimerHandle_setup_type(PyObject *module, module_state *state)
+{
+    state->TimerHandleType = (PyTypeObject *)PyType_FromModuleAndSpec(
+        module, &TimerHandle_spec, NULL);
+    return state->TimerHandleType == NULL ? -1 : 0;
+}

@@ -1,0 +1,334 @@
+/* The map of the module: every struct that more than one file sees, then what
+   each file offers, one line of contract each.  A file calls only files
+   listed above it.  "new" and "borrowed" speak of the returned reference;
+   "runs Python" warns that anything may have changed afterwards. */
+#ifndef OUROLOOP_H
+#define OUROLOOP_H
+
+#include "compat.h"
+
+#include "args.h"
+#include "layout.h"
+#include "state.h"
+
+#define CONTAINER_OF(ptr, type, member) \
+    ((type *)((char *)(ptr)-offsetof(type, member)))
+
+typedef struct LoopObject LoopObject;
+typedef struct TransportObject TransportObject;
+
+/* A callback that waits in the loop: asyncio.Handle.  Not known to the GC:
+   one that only the loop holds is visited as a part of the loop. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    LoopObject *loop;
+    PyObject *callback;         /* NULL once run or cancelled */
+    PyObject *args;             /* NULL, the one argument, or a tuple */
+    PyObject *context;
+    PyObject *source_traceback; /* debug mode, else NULL */
+    PyObject *repr;             /* debug mode, once cancelled, else NULL */
+    Py_ssize_t nargs;
+    bool cancelled;
+} HandleObject;
+
+/* asyncio.TimerHandle. */
+typedef struct {
+    HandleObject handle;
+    PyObject *when_object; /* as the user gave it; NULL: a float of `when` */
+    double when;           /* seconds on the loop's clock */
+    bool scheduled;        /* in the loop's heap */
+} TimerHandleObject;
+
+/* What a ready_entry asks for.  The low bits of its `object`. */
+enum ready_kind {
+    READY_HANDLE, /* run the HandleObject */
+    READY_STEP,   /* step the TaskObject; arg: exception to throw, or NULL */
+    READY_WAKEUP, /* the TaskObject awaited the future in arg, now done */
+    READY_CALL,   /* call object(arg) in context: a future's callback */
+    READY_NATIVE, /* call ((native_call)arg)(object): work of our own */
+};
+#define READY_KIND_MASK ((uintptr_t)7)
+
+/* Work of our own on the ready queue.  Runs Python; on failure reports it
+   through Loop_report() and leaves no exception set. */
+typedef void (*native_call)(PyObject *object);
+
+typedef struct {
+    uintptr_t object; /* owned PyObject *, tagged with its ready_kind */
+    PyObject *arg;    /* owned, or a native_call */
+    PyObject *context;
+} ready_entry;
+
+/* FIFO of what runs in the next turn.  Capacity is a power of two. */
+typedef struct {
+    ready_entry *entries;
+    size_t capacity, head, count;
+} ready_queue;
+
+typedef struct {
+    double when;
+    TimerHandleObject *timer; /* owned */
+} timer_entry;
+
+/* Binary heap, ordered exactly as heapq orders asyncio's. */
+typedef struct {
+    timer_entry *entries;
+    size_t capacity, count;
+    size_t cancelled; /* of count */
+    double armed_for; /* deadline that wake_fd waits for; INFINITY: none */
+    uv_poll_t wake;   /* on wake_fd */
+    int wake_fd;      /* timerfd; -1 until a turn first waits for a timer */
+} timer_heap;
+
+/* add_reader() and add_writer() of one file descriptor. */
+typedef struct {
+    uv_poll_t uv;
+    LoopObject *loop; /* borrowed: the loop outlives its uvhandles */
+    HandleObject *reader, *writer;
+} fd_watcher;
+
+/* Who uses a file descriptor. */
+typedef struct {
+    fd_watcher *watcher;
+    TransportObject *transport; /* borrowed; it removes itself */
+} fd_entry;
+
+struct LoopObject {
+    PyObject_HEAD
+    module_state *state;
+
+    ready_queue ready;
+    timer_heap timers;
+    PyObject *current_task; /* left in asyncio's register; see registry.c */
+    TransportObject *unflushed; /* owned list of written, not yet sent */
+
+    /* BaseEventLoop's own attributes, kept where C reads them. */
+    PyObject *task_factory;   /* NULL: none */
+    PyObject *current_handle; /* debug mode; NULL: none */
+    PyObject *thread_id;      /* NULL: not running */
+    unsigned long thread_ident; /* thread_id as C knows it */
+    bool debug, closed, stopping;
+
+    /* A subclass, or an attribute of the instance, replaces the method. */
+    bool custom_call_soon, custom_time;
+
+    bool may_block;          /* this turn may wait in the kernel */
+    PyThreadState *parked;   /* not NULL while the GIL is let go to wait */
+    PyObject *error;         /* SystemExit or KeyboardInterrupt on its way */
+    uint64_t last_poll_ns;
+    size_t entries_since_poll;
+
+    uv_loop_t uv;
+    uv_prepare_t before_poll;
+    uv_check_t after_poll;
+    uv_async_t wake;         /* call_soon_threadsafe() */
+    bool uv_open;            /* uv_loop_init() was done, uv_loop_close() not */
+
+    fd_entry *fds; /* indexed by file descriptor */
+    int fd_count;
+
+    uv_poll_t signal_watcher;
+    int signal_fds[2];     /* read end, write end; -1: not made */
+    int outer_wakeup_fd;   /* what signal.set_wakeup_fd() had before us */
+    bool signal_attached;
+
+    char *read_buffer;     /* shared by all transports; NULL until first read */
+};
+
+/* Take the GIL back after a wait.  The first line of every on_*(). */
+static inline void
+Loop_enter(LoopObject *self)
+{
+    if (self->parked != NULL) {
+        PyEval_RestoreThread(self->parked);
+        self->parked = NULL;
+    }
+}
+
+/* error.c -- errors that have no Python caller */
+
+/* Set OSError (or its subclass) for a libuv error.  Always NULL. */
+PyObject *raise_uv(int err);
+/* Pass the set exception to loop.call_exception_handler() with `message` and,
+   unless NULL, {key: source}.  SystemExit and KeyboardInterrupt instead leave
+   run_forever().  Clears the exception.  Runs Python. */
+void Loop_report(LoopObject *self, const char *message, const char *key,
+                 PyObject *source);
+/* Leave run_forever() with the set exception; clears it. */
+void Loop_fail(LoopObject *self);
+/* Is the set exception one that may not be swallowed? */
+static inline bool
+is_fatal(void)
+{
+    return PyErr_ExceptionMatches(PyExc_SystemExit) ||
+        PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+/* handle.c -- Handle and TimerHandle: one callback with its context */
+
+int Handle_setup_type(PyObject *module, module_state *state);
+int TimerHandle_setup_type(PyObject *module, module_state *state);
+/* New.  context NULL: a copy of the current one. */
+HandleObject *Handle_new(LoopObject *loop, PyObject *callback,
+                         PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *context);
+/* New.  when_object may be NULL. */
+TimerHandleObject *TimerHandle_new(LoopObject *loop, double when,
+                                   PyObject *when_object, PyObject *callback,
+                                   PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *context);
+/* Call the callback in its context; its errors go to the exception handler.
+   -1 only with an exception that must leave run_forever().  Runs Python. */
+int Handle_run(HandleObject *self);
+/* Drop callback and arguments: a handle must not keep a cycle alive. */
+void Handle_release(HandleObject *self);
+/* Visit what a handle holds, as a part of the loop that alone holds it. */
+int Handle_visit_as_part(HandleObject *self, visitproc visit, void *arg);
+void Handle_free_lists_clear(module_state *state);
+/* Call callback(arg) in context, as Handle_run() would.  Runs Python. */
+int call_in_context(LoopObject *loop, PyObject *callback, PyObject *arg,
+                    PyObject *context);
+
+/* ready.c -- the queue of what runs in the next turn */
+
+/* Make room for one more entry. */
+int Ready_grow(ready_queue *self);
+/* Drop everything: the loop closes. */
+void Ready_clear(ready_queue *self);
+int Ready_traverse(ready_queue *self, visitproc visit, void *arg);
+
+/* Append.  Takes its own references to object, arg and context. */
+static inline int
+Ready_push(ready_queue *self, enum ready_kind kind, PyObject *object,
+           PyObject *arg, PyObject *context)
+{
+    if (self->count == self->capacity && Ready_grow(self) < 0) {
+        return -1;
+    }
+    ready_entry *entry =
+        &self->entries[(self->head + self->count) & (self->capacity - 1)];
+    entry->object = (uintptr_t)Py_NewRef(object) | (uintptr_t)kind;
+    entry->arg = Py_XNewRef(arg);
+    entry->context = Py_XNewRef(context);
+    self->count++;
+    return 0;
+}
+
+/* Append a call of our own. */
+static inline int
+Ready_push_native(ready_queue *self, native_call call, PyObject *object)
+{
+    if (self->count == self->capacity && Ready_grow(self) < 0) {
+        return -1;
+    }
+    ready_entry *entry =
+        &self->entries[(self->head + self->count) & (self->capacity - 1)];
+    entry->object = (uintptr_t)Py_NewRef(object) | (uintptr_t)READY_NATIVE;
+    entry->arg = (PyObject *)call;
+    entry->context = NULL;
+    self->count++;
+    return 0;
+}
+
+/* timers.c -- call_later() and call_at() */
+
+int Timers_push(LoopObject *self, TimerHandleObject *timer);
+/* Move the timers that are due to the ready queue.  Runs Python only if the
+   loop has a clock of its own. */
+int Timers_push_due(LoopObject *self);
+/* Drop cancelled timers: the first ones, or all when they are the most. */
+int Timers_drop_cancelled(LoopObject *self);
+/* Have a blocking poll end at the earliest deadline. */
+int Timers_arm(LoopObject *self);
+/* Close the uvhandle; it may be opened again. */
+void Timers_close(LoopObject *self);
+void Timers_clear(LoopObject *self);
+int Timers_traverse(timer_heap *self, visitproc visit, void *arg);
+/* Seconds on the loop's clock; -1.0 with an exception set on failure. */
+double Loop_now(LoopObject *self);
+
+/* registry.c -- asyncio's registers of running and current tasks */
+
+/* Take the last task that ran out of the register of current tasks. */
+int Registry_leave(LoopObject *self);
+
+/* future.c -- Future, and the iterator behind `await future` */
+
+/* New pending future of the loop (asyncio.Future where ours cannot be). */
+PyObject *Future_create(LoopObject *loop);
+/* Set a result unless the future is done already.  For any future type. */
+int Future_resolve(LoopObject *loop, PyObject *future, PyObject *result);
+
+/* task.c -- Task: step, wake-up, cancel */
+
+/* New task, its first step queued.  name and context may be NULL. */
+PyObject *Task_create(LoopObject *loop, PyObject *coro, PyObject *name,
+                      PyObject *context, bool eager_start);
+/* One step, in the task's context and with it as the current task.  -1 only
+   with an exception that must leave run_forever().  Runs Python. */
+int Task_step(PyObject *task, PyObject *exc);
+int Task_wakeup(PyObject *task, PyObject *future);
+
+/* poll.c -- add_reader(), add_writer() */
+
+/* Close every watcher and transport that is still open: the loop closes. */
+void Fds_close(LoopObject *self);
+/* Visit the handles that only the watchers hold. */
+int Fds_traverse(LoopObject *self, visitproc visit, void *arg);
+
+/* stream.c -- bytes in and out of a connected socket */
+
+/* Send what was written during the callback that has just returned. */
+void Stream_flush(LoopObject *self);
+
+/* signals.c -- wake-ups by signals, KeyboardInterrupt among them */
+
+/* Write end of the loop's wakeup pipe, opened on first use; -1: exception. */
+int Signals_fd(LoopObject *self);
+/* Have signals wake this loop, if it runs in the main thread. */
+int Signals_attach(LoopObject *self);
+/* Give signal.set_wakeup_fd() back to whom it belonged. */
+int Signals_detach(LoopObject *self);
+void Signals_close(LoopObject *self);
+
+/* run.c -- one turn of the loop: GIL, poll, timers, ready batch */
+
+int Run_init(LoopObject *self);
+/* One turn.  -1 with the exception that must leave run_forever(). */
+int Loop_turn(LoopObject *self);
+/* Turn after turn until stop().  Runs Python. */
+int Loop_run(LoopObject *self);
+/* Close every uvhandle and the uv loop.  Runs Python. */
+int Loop_close_uv(LoopObject *self);
+/* End a wait in the kernel.  From any thread, with the GIL held. */
+static inline void
+Loop_wake(LoopObject *self)
+{
+    if (self->parked != NULL) {
+        uv_async_send(&self->wake);
+    }
+}
+
+/* loop.c -- the Loop type */
+
+int Loop_setup_type(PyObject *module, module_state *state);
+int Loop_setattro(PyObject *self, PyObject *name, PyObject *value);
+
+/* Is it one of ours?  Subclasses inherit the slot, so one load tells; a
+   subclass that has its own __setattr__ is treated as a foreign loop. */
+static inline bool
+Loop_check(PyObject *object)
+{
+    return Py_TYPE(object)->tp_setattro == Loop_setattro;
+}
+
+/* May futures and tasks of this loop go straight to its ready queue?
+   Debug mode wants a Handle for each callback, as asyncio has. */
+static inline bool
+Loop_is_direct(LoopObject *self)
+{
+    return !(self->custom_call_soon | self->debug | self->closed);
+}
+
+#endif

@@ -1,0 +1,141 @@
+"""The event loop: the C core joined to the standard library's own loop.
+
+What runs per callback is C (`_core.Loop`); what runs once per connection or
+rarer is asyncio's own code, found by inheritance, so that each of its features
+is here as soon as CPython has it.
+"""
+
+import asyncio
+import selectors
+import signal
+import sys
+import threading
+from asyncio import base_events, constants, coroutines, events
+from asyncio.log import logger
+
+from . import _core
+
+__all__ = ("Loop",)
+
+
+class LibuvSelector:
+    """What asyncio's selector loop keeps in `_selector`, over libuv.
+
+    The loop polls by itself; this answers what the standard library's
+    transports ask of a selector and closes libuv's side with the loop.
+    """
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def get_key(self, fd):
+        """Return the SelectorKey of a watched descriptor, else KeyError."""
+        events = self._loop._watched(fd)
+        if not events:
+            raise KeyError(f"{fd!r} is not registered")
+        return selectors.SelectorKey(fd, fd, events, None)
+
+    def get_map(self):
+        """Return this object, which maps descriptors as get() does."""
+        return self
+
+    def get(self, fd, default=None):
+        try:
+            return self.get_key(fd)
+        except KeyError:
+            return default
+
+    def close(self):
+        self._loop._close_uv()
+
+
+class WakeupSocket:
+    """The loop's `_csock`: what add_signal_handler() gives to set_wakeup_fd().
+
+    Opened when first asked for: most loops never handle a signal.
+    """
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def fileno(self):
+        return self._loop._signal_fd()
+
+
+class Loop(_core.Loop, asyncio.SelectorEventLoop):
+    """An asyncio event loop on libuv.
+
+    Everything that asyncio.SelectorEventLoop documents holds here.
+    """
+
+    def __init__(self):
+        super().__init__(LibuvSelector(self))
+
+    def _make_self_pipe(self):
+        # libuv has its own way to wake the loop; only signals need a file
+        # descriptor, and asyncio asks for it under this name.
+        self._csock = WakeupSocket(self)
+
+    def _close_self_pipe(self):
+        self._csock = None
+
+    def run_forever(self):
+        """Run until stop() is called.
+
+        Raise RuntimeError if the loop is closed, if it runs already, or if
+        another loop runs in this thread.
+        """
+        self._run_forever_setup()
+        try:
+            self._attach_signals()
+            self._run()
+        finally:
+            if not self._signal_handlers:
+                self._detach_signals()
+            self._run_forever_cleanup()
+
+    if sys.version_info < (3, 13):
+
+        def _run_forever_setup(self):
+            self._check_closed()
+            self._check_running()
+            self._set_coroutine_origin_tracking(self._debug)
+            self._outer_asyncgen_hooks = sys.get_asyncgen_hooks()
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook,
+                finalizer=self._asyncgen_finalizer_hook,
+            )
+            events._set_running_loop(self)
+
+        def _run_forever_cleanup(self):
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*self._outer_asyncgen_hooks)
+
+    def _log_if_slow(self, handle, seconds):
+        if seconds >= self.slow_callback_duration:
+            logger.warning(
+                "Executing %s took %.3f seconds",
+                base_events._format_handle(handle),
+                seconds,
+            )
+
+    def _add_callback(self, handle):
+        # asyncio's own Handle, of a signal: it runs in its own context.
+        if not handle._cancelled:
+            self.call_soon(handle._run)
+
+    def remove_signal_handler(self, sig):
+        """Remove the handler of a signal.
+
+        sig: the signal's number.  Return True if there was a handler.
+        """
+        removed = super().remove_signal_handler(sig)
+        if removed and self.is_running():
+            # asyncio gives the wakeup fd up with the last handler; Ctrl-C
+            # still has to wake a running loop.
+            self._attach_signals()
+        return removed
