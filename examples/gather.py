@@ -1,4 +1,4 @@
-"""gather: results in the order asked for, exceptions as results or raised while the rest goes on."""
+"""gather: results in the order asked for, exceptions as results or raised."""
 
 import asyncio
 

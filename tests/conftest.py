@@ -1,6 +1,6 @@
-"""Fixtures shared by the tests: a loop that must be left clean, and scripts in processes of their own.
+"""Fixtures for all tests: a loop that must be left clean, and scripts in their own processes.
 
-OUROLOOP_TEST_GC=1 collects garbage at every allocation that may trigger it, for the whole session.
+OUROLOOP_TEST_GC=1 makes the garbage collector run as often as it can, for the whole session.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Each program of examples/ does on ouroloop what it does on stock asyncio: same output, same status.
+"""Each program of examples/ has the same output and status on ouroloop as on stock asyncio.
 
 The programs do not know of ouroloop; `python -m ouroloop program.py` puts its loop under them.
 """
