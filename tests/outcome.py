@@ -1,0 +1,117 @@
+"""Run one small function on two loops and compare how it ends, in words.
+
+A case is a function of a new loop. What it returns or raises, what it reports to the exception
+handler and what it warns of are put into lines that do not depend on which loop it was, nor on
+addresses, ports and other accidents of one run.
+"""
+
+import asyncio
+import contextlib
+import gc
+import re
+import socket
+import warnings
+
+GUARD = 5
+
+
+class Cases(list):
+    """A list of cases, filled by decorators."""
+
+    def one(self, function):
+        self.append(function)
+        return function
+
+    def each(self, *arguments):
+        """One case per argument, for a function of a loop and that argument."""
+
+        def add(function):
+            for argument in arguments:
+
+                def bound(loop, function=function, argument=argument):
+                    return function(loop, argument)
+
+                label = getattr(argument, "__name__", None) or repr(argument)
+                bound.__name__ = f"{function.__name__}[{label[:40]}]"
+                self.append(bound)
+            return function
+
+        return add
+
+
+class Outcome:
+    """How a case ended, in words that do not differ between two loops that do the same."""
+
+    def __init__(self, case, new_event_loop):
+        self.reports = []
+        loop = new_event_loop()
+        loop.set_exception_handler(lambda loop, context: self.reports.append(self.report(context)))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            # What would wait for ever ends with "stopped before Future completed".
+            loop.call_later(GUARD, loop.stop)
+            try:
+                self.result = f"returned {self.value(case(loop))}"
+            except BaseException as error:
+                self.result = self.exception(error)
+                del error
+            finally:
+                with contextlib.suppress(RuntimeError):
+                    loop.close()
+            del loop
+            gc.collect()
+        self.warnings = [f"{w.category.__name__}: {self.text(w.message)}" for w in caught]
+
+    def lines(self):
+        return [self.result, *self.reports, *self.warnings]
+
+    def exception(self, error):
+        lines = [f"raised {type(error).__name__}: {self.text(error)}"]
+        if isinstance(error, OSError):
+            lines.append(f"errno {error.errno}")
+        for name in ("__cause__", "__context__"):
+            inner = getattr(error, name)
+            if inner is not None:
+                lines.append(f"{name} {type(inner).__name__}: {self.text(inner)}")
+        return ", ".join(lines)
+
+    def report(self, context):
+        exception = context.get("exception")
+        what = f" {type(exception).__name__}: {self.text(exception)}" if exception else ""
+        return f"report {self.text(context['message'])} {sorted(context)}{what}"
+
+    def value(self, value):
+        if isinstance(value, BaseException):
+            return self.exception(value)
+        return self.text(value)
+
+    @staticmethod
+    def text(value):
+        text = str(value)
+        # The loop's own repr, addresses, and ports that the system chose.
+        text = re.sub(r"<[\w.]*Loop[^<>]*>", "<loop>", text)
+        text = re.sub(r"<[\w.]*Transport(<[^<>]*>|[^<>])*>", "<transport>", text)
+        # Python names the class that defines a method, C functions only themselves.
+        text = re.sub(r"\b[A-Z]\w+\.(\w+\(\) (missing|got|takes))", r"\1", text)
+        text = re.sub(r"0x[0-9a-f]+", "0x...", text)
+        text = re.sub(r"\bTask-\d+", "Task-N", text)
+        text = re.sub(r"\bfd=\d+|File descriptor \d+", "fd", text)
+        return re.sub(r"\b\d{5}\b", "PORT", text)
+
+
+def stock_loop():
+    """A new loop of the standard library, whatever the policy says."""
+    return asyncio.SelectorEventLoop()
+
+
+def nothing():
+    """A callback that does nothing."""
+
+
+def with_pair(function):
+    """Call a function of two connected non-blocking sockets."""
+    a, b = socket.socketpair()
+    with a, b:
+        a.setblocking(False)
+        b.setblocking(False)
+        return function(a, b)
