@@ -451,6 +451,9 @@ Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     if (self == NULL) {
         return NULL;
     }
+    /* Until BaseEventLoop.__init__() says otherwise: its __del__() must leave
+       alone what was never initialised. */
+    self->closed = true;
     self->timers.wake_fd = -1;
     self->timers.armed_for = Py_HUGE_VAL;
     self->signal_fds[0] = self->signal_fds[1] = -1;

@@ -96,7 +96,9 @@ Signals_attach(LoopObject *self)
     if (before == -2) {
         return -1;
     }
-    if (before != fd) {
+    /* Attached again, after remove_signal_handler() gave it up, what is
+       outside has not changed. */
+    if (before != fd && !self->signal_attached) {
         self->outer_wakeup_fd = before;
     }
     self->signal_attached = true;

@@ -9,22 +9,41 @@ or, in a program that calls asyncio.run() itself, ouroloop.install() first.
 import asyncio
 import sys
 from asyncio import coroutines
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from . import _core
 from .loop import Loop
 
 __version__ = "0.1.0"
 
+__all__: tuple[str, ...] = (
+    "Future",
+    "Loop",
+    "Task",
+    "__version__",
+    "build_info",
+    "new_event_loop",
+    "run",
+)
+
+T = TypeVar("T")
+
 Future = _core.Future
 Task = _core.Task
 
 
-def new_event_loop():
+def new_event_loop() -> Loop:
     """Return a new Loop: a loop_factory for asyncio.run() and asyncio.Runner."""
     return Loop()
 
 
-def run(main, *, debug=None, loop_factory=None):
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Run a coroutine on a new Loop and return its result.
 
     main: the coroutine.  debug: the loop's debug mode, None for the default of
@@ -45,7 +64,11 @@ def run(main, *, debug=None, loop_factory=None):
     return _run_3_10(main, debug, loop_factory)
 
 
-def _run_3_10(main, debug, loop_factory):
+def _run_3_10(
+    main: Coroutine[Any, Any, T],
+    debug: bool | None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> T:
     # Python 3.10 has neither Runner nor loop_factory.
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
@@ -67,7 +90,7 @@ def _run_3_10(main, debug, loop_factory):
             loop.close()
 
 
-def build_info():
+def build_info() -> dict[str, str | bool]:
     """Return how this copy was built and what it found, as a dict of str and bool.
 
     libuv_compiled, libuv_running: versions.  layout: the CPython layout that
@@ -88,27 +111,4 @@ def build_info():
 if sys.version_info < (3, 16):
     from .policy import EventLoopPolicy, install
 
-    __all__ = (
-        "EventLoopPolicy",
-        "Future",
-        "Loop",
-        "Task",
-        "__version__",
-        "build_info",
-        "install",
-        "new_event_loop",
-        "run",
-    )
-else:
-    from .policy import install
-
-    __all__ = (
-        "Future",
-        "Loop",
-        "Task",
-        "__version__",
-        "build_info",
-        "install",
-        "new_event_loop",
-        "run",
-    )
+    __all__ += ("EventLoopPolicy", "install")

@@ -15,7 +15,7 @@ from importlib.machinery import SourceFileLoader
 from ouroloop import install
 
 
-def new_main():
+def new_main() -> types.ModuleType:
     """Give the program a __main__ of its own, as the interpreter would."""
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = sys.modules["builtins"]
@@ -23,13 +23,13 @@ def new_main():
     return module
 
 
-def run_module(name, args):
+def run_module(name: str, args: list[str]) -> None:
     sys.argv = ["-m", *args]
     new_main()
     runpy._run_module_as_main(name)
 
 
-def run_script(path, args):
+def run_script(path: str, args: list[str]) -> None:
     sys.argv = [path, *args]
     main = new_main()
     safe_path = getattr(sys.flags, "safe_path", False)
@@ -38,29 +38,32 @@ def run_script(path, args):
         sys.path.insert(0, path)
         runpy._run_module_as_main("__main__", alter_argv=False)
         return
+    file = os.path.abspath(path)
     try:
-        with io.open_code(os.path.abspath(path)) as file:
-            source = file.read()
+        with io.open_code(file) as stream:
+            source = stream.read()
     except OSError as exc:
         reason = f"[Errno {exc.errno}] {exc.strerror}"
-        print(f"{sys.executable}: can't open file {os.path.abspath(path)!r}: {reason}", file=sys.stderr)
+        print(f"{sys.executable}: can't open file {file!r}: {reason}", file=sys.stderr)
         sys.exit(2)
     if not safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
-    main.__file__ = path
-    main.__loader__ = SourceFileLoader("__main__", path)
-    exec(compile(source, path, "exec", dont_inherit=True), main.__dict__)
+    main.__file__ = file
+    main.__loader__ = SourceFileLoader("__main__", file)
+    exec(compile(source, file, "exec", dont_inherit=True), main.__dict__)
 
 
-def without_our_frames(traceback):
-    """Return the traceback from the program's first frame on."""
-    ours = {__file__, runpy.__file__, "<frozen runpy>"}
-    while traceback is not None and traceback.tb_frame.f_code.co_filename in ours:
-        traceback = traceback.tb_next
-    return traceback
+def without_our_frames(exc: BaseException) -> BaseException:
+    """Cut the exception's traceback to what plain Python would show of it."""
+    kept = entry = exc.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename == __file__:
+            kept = entry.tb_next
+        entry = entry.tb_next
+    return exc.with_traceback(kept)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     if argv[:1] == ["-m"] and len(argv) > 1:
         run, target, args = run_module, argv[1], argv[2:]
     elif argv and not argv[0].startswith("-"):
@@ -73,7 +76,9 @@ def main(argv):
         run(target, args)
     except BaseException:
         hook = sys.excepthook
-        sys.excepthook = lambda kind, exc, traceback: hook(kind, exc, without_our_frames(traceback))
+        sys.excepthook = lambda kind, exc, _: hook(
+            kind, without_our_frames(exc), exc.__traceback__
+        )
         raise
 
 

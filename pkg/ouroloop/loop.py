@@ -7,11 +7,11 @@ is here as soon as CPython has it.
 
 import asyncio
 import selectors
-import signal
 import sys
 import threading
-from asyncio import base_events, constants, coroutines, events
+from asyncio import base_events, events
 from asyncio.log import logger
+from typing import Any
 
 from . import _core
 
@@ -25,27 +25,29 @@ class LibuvSelector:
     transports ask of a selector and closes libuv's side with the loop.
     """
 
-    def __init__(self, loop):
+    def __init__(self, loop: _core.Loop) -> None:
         self._loop = loop
 
-    def get_key(self, fd):
+    def get_key(self, fd: int) -> selectors.SelectorKey:
         """Return the SelectorKey of a watched descriptor, else KeyError."""
-        events = self._loop._watched(fd)
-        if not events:
+        watched = self._loop._watched(fd)
+        if not watched:
             raise KeyError(f"{fd!r} is not registered")
-        return selectors.SelectorKey(fd, fd, events, None)
+        return selectors.SelectorKey(fd, fd, watched, None)
 
-    def get_map(self):
+    def get_map(self) -> "LibuvSelector":
         """Return this object, which maps descriptors as get() does."""
         return self
 
-    def get(self, fd, default=None):
+    def get(self, fd: int, default: Any = None) -> Any:
+        """Return the SelectorKey of a watched descriptor, else default."""
         try:
             return self.get_key(fd)
         except KeyError:
             return default
 
-    def close(self):
+    def close(self) -> None:
+        """Close every uvhandle: the last step of closing the loop."""
         self._loop._close_uv()
 
 
@@ -55,10 +57,11 @@ class WakeupSocket:
     Opened when first asked for: most loops never handle a signal.
     """
 
-    def __init__(self, loop):
+    def __init__(self, loop: _core.Loop) -> None:
         self._loop = loop
 
-    def fileno(self):
+    def fileno(self) -> int:
+        """Return the descriptor that signal numbers are written to."""
         return self._loop._signal_fd()
 
 
@@ -68,18 +71,18 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     Everything that asyncio.SelectorEventLoop documents holds here.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(LibuvSelector(self))
 
-    def _make_self_pipe(self):
+    def _make_self_pipe(self) -> None:
         # libuv has its own way to wake the loop; only signals need a file
         # descriptor, and asyncio asks for it under this name.
         self._csock = WakeupSocket(self)
 
-    def _close_self_pipe(self):
+    def _close_self_pipe(self) -> None:
         self._csock = None
 
-    def run_forever(self):
+    def run_forever(self) -> None:
         """Run until stop() is called.
 
         Raise RuntimeError if the loop is closed, if it runs already, or if
@@ -96,7 +99,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
     if sys.version_info < (3, 13):
 
-        def _run_forever_setup(self):
+        def _run_forever_setup(self) -> None:
             self._check_closed()
             self._check_running()
             self._set_coroutine_origin_tracking(self._debug)
@@ -108,14 +111,14 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             )
             events._set_running_loop(self)
 
-        def _run_forever_cleanup(self):
+        def _run_forever_cleanup(self) -> None:
             self._stopping = False
             self._thread_id = None
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*self._outer_asyncgen_hooks)
 
-    def _log_if_slow(self, handle, seconds):
+    def _log_if_slow(self, handle: asyncio.Handle, seconds: float) -> None:
         if seconds >= self.slow_callback_duration:
             logger.warning(
                 "Executing %s took %.3f seconds",
@@ -123,12 +126,12 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 seconds,
             )
 
-    def _add_callback(self, handle):
+    def _add_callback(self, handle: asyncio.Handle) -> None:
         # asyncio's own Handle, of a signal: it runs in its own context.
         if not handle._cancelled:
             self.call_soon(handle._run)
 
-    def remove_signal_handler(self, sig):
+    def remove_signal_handler(self, sig: int) -> bool:
         """Remove the handler of a signal.
 
         sig: the signal's number.  Return True if there was a handler.

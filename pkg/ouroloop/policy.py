@@ -18,7 +18,7 @@ class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):
     _loop_factory = Loop
 
 
-def install():
+def install() -> None:
     """Make every event loop that asyncio creates from now on an ouroloop.Loop.
 
     Loops that exist already stay as they are.

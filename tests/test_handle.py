@@ -1,0 +1,273 @@
+"""csrc/handle.c: Handle and TimerHandle against asyncio's own."""
+
+import asyncio
+import contextvars
+import gc
+import heapq
+import weakref
+
+import pytest
+
+
+def names_and_numbers(text):
+    """A repr without what differs between two runs of the same line."""
+    import re
+
+    return re.sub(r"when=[\d.]+|:\d+", "_", text)
+
+
+@pytest.fixture
+def stock():
+    loop = asyncio.SelectorEventLoop()
+    yield loop
+    loop.close()
+
+
+def callback(*args):
+    return args
+
+
+def test_handles_pass_for_asyncios(loop):
+    handle = loop.call_soon(callback)
+    timer = loop.call_later(10, callback)
+    assert isinstance(handle, asyncio.Handle)
+    assert not isinstance(handle, asyncio.TimerHandle)
+    assert isinstance(timer, asyncio.TimerHandle)
+    assert isinstance(timer, asyncio.Handle)
+    handle.cancel()
+    timer.cancel()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("args", [(), (1,), (1, "two"), ((),)])
+def test_repr_is_asyncios(loop, stock, debug, cancelled, args):
+    texts = []
+    for each in (stock, loop):
+        each.set_debug(debug)
+        for handle in (each.call_soon(callback, *args), each.call_later(5, callback, *args)):
+            if cancelled:
+                handle.cancel()
+            texts.append(names_and_numbers(repr(handle)))
+            handle.cancel()
+    assert texts[:2] == texts[2:]
+
+
+def test_cancel(loop):
+    ran = []
+    handle = loop.call_soon(ran.append, 1)
+    assert not handle.cancelled()
+    handle.cancel()
+    handle.cancel()
+    assert handle.cancelled()
+    assert handle._callback is None
+    assert handle._args is None
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == []
+
+
+def test_cancel_by_an_earlier_callback(loop):
+    ran = []
+    loop.call_soon(lambda: later.cancel())
+    later = loop.call_soon(ran.append, 1)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert ran == []
+
+
+def test_cancel_by_its_own_callback(loop):
+    ran = []
+
+    def cancel_self(argument):
+        handle.cancel()
+        gc.collect()
+        ran.append(argument)
+
+    handle = loop.call_soon(cancel_self, object())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert len(ran) == 1
+    assert handle.cancelled()
+
+
+def test_attributes(loop):
+    context = contextvars.copy_context()
+    handle = loop.call_soon(callback, 1, 2, context=context)
+    assert handle.get_context() is context
+    assert handle._callback is callback
+    assert handle._args == (1, 2)
+    assert handle._loop is loop
+    assert handle._source_traceback is None
+    assert handle._cancelled is False
+    handle.cancel()
+
+
+@pytest.mark.parametrize("args", [(), (1,), (None,), ((1, 2),), (1, 2, 3)])
+def test_arguments_arrive(loop, args):
+    seen = []
+    loop.call_soon(lambda *given: seen.append(given), *args)
+    loop.call_later(0, lambda *given: seen.append(given), *args)
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert seen == [args, args]
+
+
+def test_context_is_a_copy_of_the_current_one(loop):
+    variable = contextvars.ContextVar("variable", default=0)
+    seen = []
+
+    def first():
+        seen.append(variable.get())
+        variable.set(2)
+        loop.call_soon(second)
+
+    def second():
+        seen.append(variable.get())
+        loop.stop()
+
+    variable.set(1)
+    loop.call_soon(first)
+    variable.set(5)
+    loop.run_forever()
+    assert seen == [1, 2]
+    assert variable.get() == 5
+
+
+def test_context_that_only_has_run(loop):
+    class Runner:
+        def run(self, function, *args):
+            return function("by run", *args)
+
+    seen = []
+    loop.call_soon(lambda *args: seen.append(args), 1, context=Runner())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == [("by run", 1)]
+
+
+def test_context_without_run_is_reported(loop, reports):
+    loop.call_soon(callback, context=3)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    (report,) = reports.take()
+    assert str(report["exception"]) == "'int' object has no attribute 'run'"
+
+
+def test_context_that_is_entered_already_is_reported(loop):
+    context = contextvars.copy_context()
+    reports = []
+    # Not the exception handler: asyncio runs that in the handle's context.
+    loop.call_exception_handler = reports.append
+
+    def run():
+        loop.call_soon(callback, context=context)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    context.run(run)
+    (report,) = reports
+    assert isinstance(report["exception"], RuntimeError)
+
+
+def test_failure_is_reported_as_asyncio_does(loop, stock, reports):
+    def fail(argument):
+        raise ValueError(argument)
+
+    theirs = []
+    stock.set_exception_handler(lambda loop, context: theirs.append(context))
+    for each in (stock, loop):
+        each.call_soon(fail, 1)
+        each.call_soon(each.stop)
+        each.run_forever()
+    (ours,), (expected,) = reports.take(), theirs
+    assert list(ours) == list(expected)
+    assert ours["message"] == expected["message"]
+    assert ours["exception"].args == (1,)
+    assert isinstance(ours["handle"], asyncio.Handle)
+
+
+def test_source_traceback_in_debug_mode(loop, reports):
+    loop.set_debug(True)
+    handle = loop.call_soon(lambda: 1 / 0)
+    timer = loop.call_later(0, loop.stop)
+    for each in (handle, timer):
+        assert each._source_traceback[-1].name == "test_source_traceback_in_debug_mode"
+    loop.run_forever()
+    (report,) = reports.take()
+    assert report["source_traceback"][-1].name == "test_source_traceback_in_debug_mode"
+
+
+def test_weak_references(loop):
+    handle = loop.call_soon(callback)
+    timer = loop.call_later(0, callback)
+    references = [weakref.ref(handle), weakref.ref(timer)]
+    assert references[0]() is handle
+    del handle, timer
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_cycle_through_a_handle_is_freed(loop):
+    class Owner:
+        def act(self):
+            pass
+
+    def one_of_each():
+        soon, timer, cancelled = Owner(), Owner(), Owner()
+        soon.handle = loop.call_soon(soon.act)
+        timer.handle = loop.call_later(0, timer.act)
+        cancelled.handle = loop.call_later(100, cancelled.act)
+        cancelled.handle.cancel()
+        return [weakref.ref(owner) for owner in (soon, timer, cancelled)]
+
+    references = one_of_each()
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 3
+
+
+def test_unclosed_loop_with_waiting_callbacks_is_collected():
+    import ouroloop
+
+    loop = ouroloop.new_event_loop()
+    reference = weakref.ref(loop)
+    loop.call_soon(loop.stop)
+    loop.call_later(100, loop.stop)
+    del loop
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    assert reference() is None
+
+
+def test_order_and_equality_of_timers(loop):
+    now = loop.time()
+    early, late, twin = (loop.call_at(now + delay, callback) for delay in (5, 9, 5))
+    stock = asyncio.TimerHandle(now + 7, callback, (), loop)
+    assert early < late
+    assert late > early
+    assert early <= twin
+    assert early == twin
+    assert early != late
+    assert early < stock < late
+    assert stock > early
+    assert (early == 3) is False
+    with pytest.raises(TypeError):
+        assert early < 3
+    assert hash(early) == hash(early.when())
+    assert sorted([late, stock, early]) == [early, stock, late]
+    heap = [late, stock, early]
+    heapq.heapify(heap)
+    assert heap[0] is early
+    for timer in (early, late, twin):
+        timer.cancel()
+
+
+def test_handles_cannot_be_made_by_hand(loop):
+    import ouroloop._core
+
+    with pytest.raises(TypeError):
+        type(loop.call_soon(callback))()
+    assert not hasattr(ouroloop._core, "Handle")

@@ -1,0 +1,207 @@
+"""csrc/run.c: one turn of the loop, and the GIL around it."""
+
+import asyncio
+import gc
+import socket
+import threading
+import time
+
+import ouroloop
+import pytest
+
+
+def test_stop_before_run_runs_one_turn(loop):
+    order = []
+    loop.call_soon(order.append, 1)
+    loop.stop()
+    loop.run_forever()
+    assert order == [1]
+
+
+def test_stop_ends_after_the_current_turn(loop):
+    order = []
+
+    def callback():
+        loop.stop()
+        loop.call_soon(order.append, "next turn")
+
+    loop.call_soon(callback)
+    loop.call_soon(order.append, "same turn")
+    loop.run_forever()
+    assert order == ["same turn"]
+    loop.stop()
+    loop.run_forever()
+    assert order == ["same turn", "next turn"]
+
+
+def test_other_threads_run_while_the_loop_waits(loop):
+    ticks = []
+    done = threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(time.monotonic())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    loop.call_later(0.1, loop.stop)
+    loop.run_forever()
+    count = len(ticks)
+    done.set()
+    thread.join()
+    assert count > 5
+
+
+def test_threadsafe_call_wakes_a_waiting_loop(loop):
+    start = time.monotonic()
+    threading.Timer(0.05, loop.call_soon_threadsafe, [loop.stop]).start()
+    loop.call_later(30, loop.stop).cancel()
+    loop.run_forever()
+    assert time.monotonic() - start < 10
+
+
+def test_threadsafe_calls_from_many_threads_all_arrive_in_order(loop):
+    arrived = {}
+    threads = 4
+    each = 2000
+
+    def post(name):
+        for number in range(each):
+            loop.call_soon_threadsafe(arrived[name].append, number)
+        loop.call_soon_threadsafe(finished.append, name)
+
+    def check():
+        if len(finished) == threads:
+            loop.stop()
+        else:
+            loop.call_later(0.001, check)
+
+    finished = []
+    workers = []
+    for name in range(threads):
+        arrived[name] = []
+        workers.append(threading.Thread(target=post, args=(name,)))
+    for worker in workers:
+        worker.start()
+    check()
+    loop.run_forever()
+    for worker in workers:
+        worker.join()
+    assert all(numbers == list(range(each)) for numbers in arrived.values())
+
+
+def test_input_is_seen_while_callbacks_keep_the_loop_busy(loop):
+    left, right = socket.socketpair()
+    seen = []
+
+    def spin():
+        if not seen:
+            loop.call_soon(spin)
+
+    def readable():
+        seen.append(right.recv(10))
+        loop.stop()
+
+    loop.add_reader(right, readable)
+    loop.call_soon(spin)
+    loop.call_later(0.01, left.send, b"x")
+    loop.run_forever()
+    loop.remove_reader(right)
+    left.close()
+    right.close()
+    assert seen == [b"x"]
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["call_soon", "call_later", "done callback", "task"])
+def test_fatal_exceptions_leave_run_forever(loop, exception, where):
+    def leave(*_):
+        raise exception
+
+    async def leave_in_task():
+        raise exception
+
+    if where == "call_soon":
+        loop.call_soon(leave)
+    elif where == "call_later":
+        loop.call_later(0, leave)
+    elif where == "done callback":
+        future = loop.create_future()
+        future.add_done_callback(leave)
+        future.set_result(None)
+    else:
+        task = loop.create_task(leave_in_task())
+    with pytest.raises(exception):
+        loop.run_forever()
+    assert not loop.is_running()
+    if where == "task":
+        assert type(task.exception()) is exception
+
+
+def test_loops_do_not_nest(loop):
+    async def main():
+        other = ouroloop.new_event_loop()
+        try:
+            with pytest.raises(RuntimeError, match="while another loop is running"):
+                other.run_forever()
+            with pytest.raises(RuntimeError, match="already running"):
+                loop.run_forever()
+        finally:
+            other.close()
+        return asyncio.get_running_loop() is loop
+
+    assert loop.run_until_complete(main())
+
+
+def test_close_a_running_loop_is_refused(loop):
+    async def main():
+        with pytest.raises(RuntimeError, match="Cannot close a running event loop"):
+            loop.close()
+
+    loop.run_until_complete(main())
+
+
+def test_collector_in_the_middle_of_a_batch(loop):
+    order = []
+
+    def collect(number):
+        gc.collect()
+        order.append(number)
+
+    for number in range(20):
+        loop.call_soon(collect, number)
+        loop.call_later(0, collect, number)
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert sorted(order) == sorted([*range(20), *range(20)])
+
+
+def test_run_again_after_each_end(loop):
+    for number in range(50):
+        assert loop.run_until_complete(asyncio.sleep(0, number)) == number
+
+
+def test_a_loop_per_thread():
+    results = []
+
+    async def main(number):
+        await asyncio.sleep(0.001)
+        return number
+
+    threads = [
+        threading.Thread(target=lambda n=number: results.append(ouroloop.run(main(n))))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == list(range(8))
+
+
+def test_run_once_is_one_turn(loop):
+    order = []
+    loop.call_soon(order.append, 1)
+    loop._run_once()
+    assert order == [1]
