@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ PROGRAM = HERE / "program.py"
 LINE = "from asyncio import run"
 LOOPS = ("asyncio", "uvloop", "ouroloop")
 WHOLE = "whole program"
+# A run takes five seconds or so; one that takes this long hangs.
+RUN_LIMIT_SECONDS = 110
 
 
 @dataclass
@@ -79,6 +82,8 @@ def run_program(loop: str, label: str, scale: float, folder: Path, progress: Pro
             text=True,
         )
         assert process.stdout is not None
+        watchdog = threading.Timer(RUN_LIMIT_SECONDS, process.kill)
+        watchdog.start()
         try:
             for line in process.stdout:
                 event = json.loads(line)
@@ -92,10 +97,12 @@ def run_program(loop: str, label: str, scale: float, folder: Path, progress: Pro
         finally:
             process.stdout.close()
             code = process.wait()
+            watchdog.cancel()
         errors.seek(0)
         complaint = errors.read().strip()
     if code:
-        raise Failure(f"on {loop} the program ended with {code}:\n{complaint}")
+        why = complaint or f"no message; it is killed after {RUN_LIMIT_SECONDS} seconds"
+        raise Failure(f"on {loop} the program ended with {code}:\n{why}")
     for figures in (run.wall, run.cpu):
         figures[WHOLE] = sum(figures.values())
     progress.finish(f"{label} {run.wall[WHOLE]:.1f} s, of which CPU {run.cpu[WHOLE]:.1f} s")
