@@ -6,7 +6,6 @@ addresses, ports and other accidents of one run.
 """
 
 import asyncio
-import contextlib
 import gc
 import re
 import socket
@@ -55,9 +54,10 @@ class Outcome:
             except BaseException as error:
                 self.result = self.exception(error)
                 del error
-            finally:
-                with contextlib.suppress(RuntimeError):
-                    loop.close()
+            try:
+                loop.close()
+            except Exception as error:
+                self.reports.append(f"close {self.exception(error)}")
             del loop
             gc.collect()
         self.warnings = [f"{w.category.__name__}: {self.text(w.message)}" for w in caught]

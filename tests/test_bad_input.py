@@ -832,7 +832,7 @@ def iterator_thrown_junk(loop):
     return iterator.throw(1)
 
 
-@cases("Event loop is None", None, 1)
+@cases("text", 1)
 def future_with_wrong_loop(loop, what):
     return type(loop.create_future())(loop=what)
 
