@@ -371,14 +371,16 @@ class Machine:
 
     async def do_as_completed(self, name, *bodies):
         children, results = self.children(name, bodies), []
-        # Those that are done already come in the order of a set, which is no order.
-        ordered = not any(child.done() for child in children)
+        if any(child.done() for child in children):
+            # as_completed gives those in the order of a set, which is no order.
+            await asyncio.wait(children)
+            return [self.outcome(child) for child in children]
         for future in asyncio.as_completed(children):
             try:
                 results.append(await future)
             except ValueError as error:
                 results.append(repr(error))
-        return results if ordered else sorted(results)
+        return results
 
     async def do_lock(self, name, body):
         async with self.lock:
