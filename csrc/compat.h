@@ -66,6 +66,40 @@ PyObject_GetOptionalAttr(PyObject *object, PyObject *name, PyObject **result)
 /* 3.11 gave create_task() its context argument.  Drop with 3.10. */
 #define COMPAT_TASK_CONTEXT (PY_VERSION_HEX >= 0x030B0000)
 
+/* Until 3.11 a cancelled future keeps its error as three fields. */
+#define COMPAT_ERROR_IN_PARTS (PY_VERSION_HEX < 0x030B0000)
+
+/* Heap types of the standard library visit their type since 3.12, and it has
+   no static ones that are subclassed here.  Drop with 3.11. */
+#define COMPAT_STATIC_ASYNCIO_TYPES (PY_VERSION_HEX < 0x030C0000)
+
+/* 3.12 added eager tasks.  Drop with 3.11. */
+#define COMPAT_EAGER_START (PY_VERSION_HEX >= 0x030C0000)
+
+/* 3.13 keeps a task's default name as a number until somebody asks, and dict
+   and weak references of an object before its head.  Drop with 3.12. */
+#define COMPAT_LAZY_NAMES (PY_VERSION_HEX >= 0x030D0000)
+#define COMPAT_MANAGED_DICT (PY_VERSION_HEX >= 0x030D0000)
+#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030E0000
+PyAPI_FUNC(int) _PyDict_SetItem_KnownHash(PyObject *mp, PyObject *key,
+                                          PyObject *item, Py_hash_t hash);
+#endif
+
+/* 3.14 moved the registers of tasks from module-wide sets and dicts to the
+   thread state and keeps edges between awaited and awaiting.
+   Drop with 3.13. */
+#define COMPAT_TASKS_IN_THREAD (PY_VERSION_HEX >= 0x030E0000)
+#define COMPAT_AWAITED_BY (PY_VERSION_HEX >= 0x030E0000)
+#if PY_VERSION_HEX >= 0x030C0000
+#define COMPAT_ALL_TASKS "_scheduled_tasks"
+#else
+#define COMPAT_ALL_TASKS "_all_tasks"
+#endif
+#define COMPAT_STEP_NAME (PY_VERSION_HEX < 0x030E0000 ? "_step" : "__step")
+
+/* 3.15 takes nothing but a Context for Task(context=). */
+#define COMPAT_CONTEXT_CHECKED (PY_VERSION_HEX >= 0x030F0000)
+
 /* 3.11 made call_later() and call_at() refuse None.  Drop with 3.10. */
 #define COMPAT_CALL_LATER_REFUSES_NONE (PY_VERSION_HEX >= 0x030B0000)
 

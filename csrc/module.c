@@ -74,6 +74,9 @@ module_exec(PyObject *module)
     }
     STATE_IMPORTS(X)
 #undef X
+    if (Proof_setup(module, state) < 0) {
+        return -1;
+    }
 #define X(name)                                 \
     if (name##_setup_type(module, state) < 0) { \
         return -1;                              \
@@ -99,7 +102,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define X(module_name, name) Py_VISIT(state->name);
     STATE_IMPORTS(X)
 #undef X
-    return 0;
+    return Proof_traverse(state, visit, arg);
 }
 
 static int
@@ -107,6 +110,7 @@ module_clear(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     Handle_free_lists_clear(state);
+    Proof_clear(state);
 #define X(name) Py_CLEAR(state->name##Type);
     STATE_TYPES(X)
 #undef X

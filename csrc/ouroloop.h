@@ -101,6 +101,7 @@ struct LoopObject {
     ready_queue ready;
     timer_heap timers;
     PyObject *current_task; /* left in asyncio's register; see registry.c */
+    Py_hash_t hash; /* of the loop, for that register; 0: not known yet */
     TransportObject *unflushed; /* owned list of written, not yet sent */
 
     /* BaseEventLoop's own attributes, kept where C reads them. */
@@ -248,27 +249,113 @@ int Timers_traverse(timer_heap *self, visitproc visit, void *arg);
 /* Seconds on the loop's clock; -1.0 with an exception set on failure. */
 double Loop_now(LoopObject *self);
 
+/* proof.c -- does the running asyncio match layout.h? */
+
+/* Fill state->stock, or say there why our own types cannot be used.  Runs
+   Python. */
+int Proof_setup(PyObject *module, module_state *state);
+int Proof_traverse(module_state *state, visitproc visit, void *arg);
+void Proof_clear(module_state *state);
+
 /* registry.c -- asyncio's registers of running and current tasks */
 
-/* Take the last task that ran out of the register of current tasks. */
+int Registry_setup(module_state *state);
+/* Make it the loop's current task; it stays that after its step, until the
+   next one or Registry_leave().  Runs Python. */
+int Registry_enter(LoopObject *self, PyObject *task);
+/* Take the last task that ran out of the register of current tasks.  Runs
+   Python. */
 int Registry_leave(LoopObject *self);
+/* The same at once and for any loop, with asyncio's checks and errors. */
+int Registry_enter_checked(module_state *state, PyObject *loop,
+                           PyObject *task);
+int Registry_leave_checked(module_state *state, PyObject *loop,
+                           PyObject *task);
+/* New: the current task of the loop or None, for which `task` steps in. */
+PyObject *Registry_swap(module_state *state, PyObject *loop, PyObject *task);
+/* Have asyncio.all_tasks() list a task.  Runs Python in the fallback. */
+int Registry_add(module_state *state, TaskObject *task);
+/* No longer list it.  Needs no state: it may be gone at shutdown. */
+void Registry_remove(TaskObject *task);
+/* Edges for asyncio's call graph; nothing before 3.14. */
+int Registry_add_awaiter(module_state *state, PyObject *future,
+                         PyObject *task);
+int Registry_discard_awaiter(module_state *state, PyObject *future,
+                             PyObject *task);
 
-/* future.c -- Future, and the iterator behind `await future` */
+/* future_iter.c -- the iterator behind `await future` */
 
+int FutureIter_setup_type(PyObject *module, module_state *state);
+/* tp_iter and am_await of Future and Task: new. */
+PyObject *Future_iter(PyObject *self);
+
+/* future.c -- Future */
+
+int Future_setup_type(PyObject *module, module_state *state);
 /* New pending future of the loop (asyncio.Future where ours cannot be). */
 PyObject *Future_create(LoopObject *loop);
 /* Set a result unless the future is done already.  For any future type. */
 int Future_resolve(LoopObject *loop, PyObject *future, PyObject *result);
+/* The state of the module, from any Future or Task; NULL: exception. */
+module_state *Future_state(PyObject *self);
+/* asyncio's own method on one of our objects: for what is rare and differs
+   between versions.  New.  Runs Python. */
+PyObject *Future_call_stock(module_state *state, PyObject *name,
+                            PyObject *self, PyObject *arg);
+/* The three ways to be done.  They queue the callbacks; may run Python. */
+int Future_finish(FutureObject *self, PyObject *result);
+int Future_fail(FutureObject *self, PyObject *exc);
+int Future_abort(FutureObject *self, PyObject *message);
+/* Add a callback, or queue it if the future is done.  May run Python. */
+int Future_add_callback(FutureObject *self, PyObject *callback,
+                        PyObject *context);
+/* loop.call_soon(callback[, arg], context=context).  Runs Python. */
+int call_soon_by_name(module_state *state, PyObject *loop, PyObject *callback,
+                      PyObject *arg, PyObject *context);
+/* What Task has in common with Future. */
+int Future_traverse(PyObject *self, visitproc visit, void *arg);
+int Future_clear(PyObject *self);
+extern PyMethodDef Future_methods[];
+#define FUTURE_SHARED_METHODS (&Future_methods[3])
+extern PyGetSetDef Future_shared_getset[];
 
-/* task.c -- Task: step, wake-up, cancel */
+/* The state of the module that made the type; NULL for a subclass and for a
+   type that the garbage collector has cleared.  Safe in tp_dealloc. */
+static inline module_state *
+state_of_exact(PyTypeObject *type)
+{
+    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
+    if (module == NULL || PyModule_GetDef(module) != &ouroloop_module) {
+        return NULL;
+    }
+    return PyModule_GetState(module);
+}
 
+/* task.c -- Task: how it is made, what it answers, how it dies */
+
+int TaskStep_setup_type(PyObject *module, module_state *state);
+int Task_setup_type(PyObject *module, module_state *state);
 /* New task, its first step queued.  name and context may be NULL. */
 PyObject *Task_create(LoopObject *loop, PyObject *coro, PyObject *name,
                       PyObject *context, bool eager_start);
+/* New: the callable that wakes the task, as asyncio's callbacks show it. */
+PyObject *Task_new_wakeup(PyObject *task);
+/* The task behind such a callable, borrowed; NULL: it is something else. */
+PyObject *Task_of_wakeup(PyObject *callable);
+
+/* task_step.c -- Task: step and wake-up */
+
 /* One step, in the task's context and with it as the current task.  -1 only
    with an exception that must leave run_forever().  Runs Python. */
 int Task_step(PyObject *task, PyObject *exc);
 int Task_wakeup(PyObject *task, PyObject *future);
+/* The same for a loop's call_soon(): new None, or NULL with any exception. */
+PyObject *Task_step_now(PyObject *task, PyObject *exc);
+PyObject *Task_wakeup_now(PyObject *task, PyObject *future);
+/* The first step, inside of whatever runs now.  Runs Python. */
+int Task_start(module_state *state, TaskObject *self);
+/* Queue a step; exc: what it throws into the coroutine, or NULL. */
+int Task_schedule(TaskObject *self, PyObject *exc);
 
 /* poll.c -- add_reader(), add_writer() */
 

@@ -6,34 +6,76 @@
 #include "compat.h"
 
 /* Types made by <Name>_setup_type(), in this order. */
-#define STATE_TYPES(X) X(Handle) X(TimerHandle) X(Loop)
+#define STATE_TYPES(X)                                                     \
+    X(Handle) X(TimerHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep) X(Task)
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
+    X(_asyncio_future_blocking)                                            \
+    X(_loop)                                                               \
+    X(_make_cancelled_error)                                               \
+    X(add_done_callback)                                                   \
     X(call_exception_handler)                                              \
     X(call_soon)                                                           \
     X(callback)                                                            \
+    X(cancel)                                                              \
     X(context)                                                             \
     X(coro)                                                                \
     X(delay)                                                               \
+    X(done)                                                                \
     X(eager_start)                                                         \
     X(exception)                                                           \
+    X(get_loop)                                                            \
     X(handle)                                                              \
+    X(is_running)                                                          \
     X(loop)                                                                \
     X(message)                                                             \
     X(name)                                                                \
+    X(result)                                                              \
+    X(set_exception)                                                       \
+    X(set_result)                                                          \
     X(source_traceback)                                                    \
+    X(throw)                                                               \
     X(time)                                                                \
     X(when)
 
 /* Objects of the standard library, as state-><name>. */
 #define STATE_IMPORTS(X)                                                   \
     X("asyncio.base_events", BaseEventLoop)                                \
+    X("asyncio.coroutines", iscoroutine)                                   \
     X("asyncio.events", Handle)                                            \
     X("asyncio.events", TimerHandle)                                       \
+    X("asyncio.exceptions", CancelledError)                                \
+    X("asyncio.exceptions", InvalidStateError)                             \
     X("asyncio.format_helpers", _format_callback_source)                   \
     X("asyncio.format_helpers", extract_stack)                             \
     X("signal", set_wakeup_fd)
+
+/* Dead objects of one type, kept to be used again. */
+#define FREE_LIST_MAX 256
+typedef struct {
+    PyObject *objects[FREE_LIST_MAX];
+    int count;
+} free_list;
+
+/* What proof.c found out about asyncio, and its registers: see there and in
+   registry.c.  Objects are owned. */
+typedef struct {
+    const char *layout;      /* of the running interpreter, as in layout.h */
+    const char *reason;      /* why fast_types is false; else NULL */
+    bool fast_types;         /* Future and Task are ours */
+    bool native_registers;   /* written directly, not through functions */
+    bool keeps_exception_tb; /* result() leaves exception_tb where it is */
+    PyTypeObject *FutureType, *TaskType; /* asyncio's own */
+    PyObject *iterator;      /* an ended one of asyncio's Future */
+    PyObject *no_args;       /* () */
+    PyObject *context_kwname; /* ("context",) */
+    PyObject *enter_task, *leave_task, *register_task, *swap_current_task;
+    PyObject *current_tasks; /* dict, until 3.13 */
+    PyObject *task_set;      /* the set that lists our tasks, until 3.13 */
+    /* Offsets into the thread state, since 3.14. */
+    size_t running_loop, running_task, task_list;
+} asyncio_facts;
 
 typedef struct module_state {
 #define X(name) PyTypeObject *name##Type;
@@ -49,6 +91,10 @@ typedef struct module_state {
     /* Free lists of handles, linked through their callback field. */
     void *free_handles, *free_timers;
     int free_handle_count, free_timer_count;
+    /* Futures and tasks. */
+    asyncio_facts stock;
+    free_list free_futures, free_tasks, free_iterators;
+    uint64_t task_count; /* for the names of unnamed tasks */
 } module_state;
 
 extern struct PyModuleDef ouroloop_module;
