@@ -67,7 +67,7 @@ def forever():
 
 def reading():
     loop = ouroloop.new_event_loop()
-    read_fd, write_fd = os.pipe()
+    read_fd, _ = os.pipe()
     loop.add_reader(read_fd, print, "never")
     expect_interrupt(loop.run_forever)
     loop.remove_reader(read_fd)
