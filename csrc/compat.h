@@ -5,10 +5,12 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <structmember.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 /* 3.11 made PyType_GetModuleByDef() public.  Drop with 3.10. */
@@ -102,6 +104,48 @@ PyAPI_FUNC(int) _PyDict_SetItem_KnownHash(PyObject *mp, PyObject *key,
 
 /* 3.11 made call_later() and call_at() refuse None.  Drop with 3.10. */
 #define COMPAT_CALL_LATER_REFUSES_NONE (PY_VERSION_HEX >= 0x030B0000)
+
+/* The entered context; a borrowed reference, NULL for none.  CPython has no
+   function for it, but the field has been there since 3.7. */
+static inline PyObject *
+compat_current_context(void)
+{
+    return PyThreadState_Get()->context;
+}
+
+/* 3.12 gave transports a writelines() that does not join.  Drop with 3.11. */
+#define COMPAT_WRITELINES_JOINS (PY_VERSION_HEX < 0x030C0000)
+
+/* 3.14 says precisely what write() takes.  Drop with 3.13. */
+#if PY_VERSION_HEX >= 0x030E0000
+#define COMPAT_WRITABLE "bytes, bytearray, or memoryview object"
+#else
+#define COMPAT_WRITABLE "bytes-like object"
+#endif
+
+/* A socket option takes the flag's place on macOS; Python ignores SIGPIPE
+   everywhere unless told otherwise. */
+#ifdef MSG_NOSIGNAL
+#define COMPAT_MSG_NOSIGNAL MSG_NOSIGNAL
+#else
+#define COMPAT_MSG_NOSIGNAL 0
+#endif
+
+/* accept(), with a descriptor that is not blocking and not inherited. */
+static inline int
+compat_accept(int listener, struct sockaddr *peer, socklen_t *size)
+{
+#ifdef SOCK_NONBLOCK
+    return accept4(listener, peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    int fd = accept(listener, peer, size);
+    if (fd >= 0) {
+        (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    return fd;
+#endif
+}
 
 /* libuv has its version as a string at run time only. */
 #define COMPAT_QUOTE_(number) #number

@@ -3,17 +3,14 @@
    than leave an exception set. */
 #include "ouroloop.h"
 
+#include <errno.h>
+
 PyObject *
 raise_uv(int err)
 {
-    PyObject *args = Py_BuildValue("(is)", -err, uv_strerror(err));
-
-    if (args != NULL) {
-        /* OSError's constructor picks the subclass by errno. */
-        PyErr_SetObject(PyExc_OSError, args);
-        Py_DECREF(args);
-    }
-    return NULL;
+    /* libuv's numbers are errno's, negated; the text is to be Python's. */
+    errno = -err;
+    return PyErr_SetFromErrno(PyExc_OSError);
 }
 
 void

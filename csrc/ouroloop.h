@@ -11,6 +11,9 @@
 #include "layout.h"
 #include "state.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #define CONTAINER_OF(ptr, type, member) \
     ((type *)((char *)(ptr)-offsetof(type, member)))
 
@@ -85,14 +88,89 @@ typedef struct {
 typedef struct {
     uv_poll_t uv;
     LoopObject *loop; /* borrowed: the loop outlives its uvhandles */
+    PyObject *file;   /* as it was given: a number or an object */
     HandleObject *reader, *writer;
+    int events; /* what uv watches for */
 } fd_watcher;
 
 /* Who uses a file descriptor. */
 typedef struct {
     fd_watcher *watcher;
-    TransportObject *transport; /* borrowed; it removes itself */
+    TransportObject *transport; /* its open uvhandle's reference */
 } fd_entry;
+
+/* What one kind of transport does in its own way. */
+typedef struct {
+    uv_poll_cb on_event;
+    /* Send what is held back until the end of a callback.  -1 only with an
+       exception that must leave run_forever().  Runs Python. */
+    int (*flush)(TransportObject *self);
+    /* Drop what is not sent. */
+    void (*discard)(TransportObject *self);
+    /* End without a word to the protocol: the loop closes.  Runs Python. */
+    void (*abandon)(TransportObject *self);
+} transport_ops;
+
+/* An Internet address as the kernel gives it; AF_UNSPEC: none, or not one. */
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in inet;
+    struct sockaddr_in6 inet6;
+} inet_address;
+
+/* Bytes objects that wait to be sent, oldest first. */
+enum { WRITE_QUEUE_INLINED = 2 };
+typedef struct {
+    PyObject **heap; /* NULL: they are in `inlined` */
+    PyObject *inlined[WRITE_QUEUE_INLINED];
+    uint32_t capacity, head, count;
+    size_t sent; /* bytes of the first that are gone */
+} write_queue;
+
+struct TransportObject {
+    PyObject_HEAD
+    PyObject *extra; /* the slot _extra of asyncio.BaseTransport; or NULL */
+    PyObject *dict, *weakrefs;
+    module_state *state;
+    LoopObject *loop;       /* NULL once connection_lost() was called */
+    const transport_ops *ops;
+    PyObject *protocol;     /* likewise */
+    PyObject *context;      /* of the protocol's callbacks */
+    PyObject *sock;         /* NULL: nobody has asked for one yet */
+    PyObject *server;       /* asyncio.Server that accepted it, or NULL */
+    PyObject *waiter;       /* future, until connection_made() was called */
+    PyObject *empty_waiter; /* future of sendfile(), or NULL */
+    TransportObject *next_unflushed;
+    uv_poll_t uv;
+    int fd;
+    int watched; /* what uv watches for */
+    write_queue queue;
+    size_t unsent; /* bytes in the queue */
+    size_t high_water, low_water;
+    inet_address peer, local;
+    uint32_t max_size, read_size; /* of one read: at most, expected */
+    int conn_lost; /* 0 until connection_lost() is scheduled */
+    uint8_t large_reads;
+    bool open;     /* the uvhandle is, and the descriptor */
+    bool closing;
+    bool reading, paused;
+    bool buffered; /* the protocol is a BufferedProtocol */
+    bool writing;  /* waits for the kernel to take more */
+    bool held_back; /* in the loop's list of unflushed transports */
+    bool eof, eof_sent;
+    bool protocol_connected, protocol_paused;
+    bool lent; /* sendfile() may watch the descriptor */
+};
+
+/* What a new transport starts with.  All borrowed, NULL where there is none.
+   Without a socket object the descriptor becomes the transport's. */
+typedef struct {
+    LoopObject *loop;
+    int fd;
+    PyObject *sock, *protocol, *waiter, *extra, *server, *context;
+    const struct sockaddr *peer; /* NULL: ask the kernel */
+    socklen_t peer_size;
+} transport_origin;
 
 struct LoopObject {
     PyObject_HEAD
@@ -102,7 +180,10 @@ struct LoopObject {
     timer_heap timers;
     PyObject *current_task; /* left in asyncio's register; see registry.c */
     Py_hash_t hash; /* of the loop, for that register; 0: not known yet */
-    TransportObject *unflushed; /* owned list of written, not yet sent */
+    /* Owned list of transports with bytes that are held back, first and last,
+       and whether somebody is going to call Stream_flush(). */
+    TransportObject *unflushed, *last_unflushed;
+    bool collecting;
 
     /* BaseEventLoop's own attributes, kept where C reads them. */
     PyObject *task_factory;   /* NULL: none */
@@ -128,6 +209,8 @@ struct LoopObject {
 
     fd_entry *fds; /* indexed by file descriptor */
     int fd_count;
+    int *armed; /* descriptors that uv registers at the next poll */
+    size_t armed_count, armed_capacity;
 
     uv_poll_t signal_watcher;
     int signal_fds[2];     /* read end, write end; -1: not made */
@@ -357,17 +440,96 @@ int Task_start(module_state *state, TaskObject *self);
 /* Queue a step; exc: what it throws into the coroutine, or NULL. */
 int Task_schedule(TaskObject *self, PyObject *exc);
 
-/* poll.c -- add_reader(), add_writer() */
+/* poll.c -- who uses which descriptor; add_reader() and add_writer() */
 
-/* Close every watcher and transport that is still open: the loop closes. */
+/* The entry of a descriptor, until the table grows.  NULL: MemoryError. */
+fd_entry *Fds_reserve(LoopObject *self, int fd);
+/* RuntimeError if a transport uses it.  Takes what has fileno().  Runs
+   Python. */
+int Fds_ensure_free(LoopObject *self, PyObject *file);
+/* Cancel the callbacks of a descriptor.  Runs Python. */
+void Fds_forget(LoopObject *self, int fd);
+/* To be called before uv_poll_start() on a descriptor that others may close:
+   libuv aborts the process when it is closed before the next poll. */
+int Fds_note_armed(LoopObject *self, int fd);
+/* To be called before a poll when armed_count > 0: stop watching those. */
+void Fds_check_armed(LoopObject *self);
+/* Close every watcher and transport that is still open: the loop closes.
+   Runs Python. */
 void Fds_close(LoopObject *self);
-/* Visit the handles that only the watchers hold. */
+/* Visit transports, and handles that only the watchers hold. */
 int Fds_traverse(LoopObject *self, visitproc visit, void *arg);
+PyObject *Loop__add_reader(LoopObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames);
+PyObject *Loop__add_writer(LoopObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames);
+PyObject *Loop__remove_reader(LoopObject *self, PyObject *file);
+PyObject *Loop__remove_writer(LoopObject *self, PyObject *file);
+PyObject *Loop__ensure_fd_no_transport(LoopObject *self, PyObject *file);
+PyObject *Loop__watched(LoopObject *self, PyObject *file);
+
+/* transport.c -- what all transports share.  Where an int is returned, -1
+   comes only with an exception that must leave run_forever(); others have
+   gone to the exception handler or closed the connection. */
+
+int Transport_setup_type(PyObject *module, module_state *state);
+/* Fill a fresh object, watch its descriptor and queue connection_made().  -1
+   with any exception; the descriptor is the caller's then.  Runs Python. */
+int Transport_open(TransportObject *self, const transport_origin *from);
+/* Enter the transport's context around calls of its protocol.  Leave takes
+   what enter has returned. */
+int Transport_enter(TransportObject *self);
+int Transport_leave(TransportObject *self, int entered);
+/* protocol.method(arg), or without argument for NULL.  New.  Runs Python. */
+PyObject *Transport_call(TransportObject *self, PyObject *method,
+                         PyObject *arg);
+/* logger.debug(format, self[, detail], exc_info=exc).  Runs Python. */
+int Transport_log(TransportObject *self, const char *format, PyObject *detail,
+                  PyObject *exc);
+/* Have the kernel report what the transport waits for; input that it does not
+   wait for may go on being reported until Transport_unwatch(). */
+int Transport_watch(TransportObject *self);
+int Transport_unwatch(TransportObject *self);
+/* Call pause_writing() or resume_writing() if it is time.  Runs Python. */
+int Transport_maybe_pause(TransportObject *self);
+int Transport_maybe_resume(TransportObject *self);
+/* Close once all is sent.  Runs Python. */
+int Transport_close(TransportObject *self);
+/* All is sent: a closing transport ends. */
+int Transport_drained(TransportObject *self);
+/* Close now; exc is what connection_lost() gets. */
+int Transport_force_close(TransportObject *self, PyObject *exc);
+/* The same with the set exception, which is reported if it is no OSError.
+   Runs Python. */
+int Transport_fatal_error(TransportObject *self, const char *message);
+/* Set an exception unless the future is done.  Runs Python. */
+int Transport_fail_waiter(PyObject *waiter, PyObject *exc);
+/* The socket object, made if need be.  New.  Runs Python. */
+PyObject *Transport_get_socket(TransportObject *self);
+void Transport_abandon(TransportObject *self);
+int Transport_traverse(TransportObject *self, visitproc visit, void *arg);
+int Transport_clear(TransportObject *self);
+void Transport_dealloc(TransportObject *self);
+/* As the socket module shows it.  New; NULL without an exception for a family
+   that is not known here. */
+PyObject *Address_object(const struct sockaddr *address, socklen_t size);
 
 /* stream.c -- bytes in and out of a connected socket */
 
-/* Send what was written during the callback that has just returned. */
+int StreamTransport_setup_type(PyObject *module, module_state *state);
+/* New StreamTransport.  On failure the descriptor stays the caller's. */
+PyObject *Stream_new(const transport_origin *from);
+/* Send what was written during the callback that has just returned.  Keeps
+   the set exception.  Runs Python. */
 void Stream_flush(LoopObject *self);
+PyObject *Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
+                                      Py_ssize_t nargs, PyObject *kwnames);
+
+/* server.c -- accepting connections */
+
+int Listener_setup_type(PyObject *module, module_state *state);
+PyObject *Loop__start_serving(LoopObject *self, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *kwnames);
 
 /* signals.c -- wake-ups by signals, KeyboardInterrupt among them */
 

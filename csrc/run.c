@@ -80,6 +80,9 @@ poll(LoopObject *self, bool may_block)
         return -1;
     }
     self->may_block = may_block;
+    if (self->armed_count > 0) {
+        Fds_check_armed(self);
+    }
     uv_run(&self->uv, may_block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     Loop_enter(self);
     self->last_poll_ns = uv_hrtime();
@@ -172,7 +175,7 @@ run_entry_timed(LoopObject *self, ready_entry entry)
 /* Run the entries that are there now; what they add waits for the next
    turn. */
 static int
-run_batch(LoopObject *self)
+run_entries(LoopObject *self)
 {
     ready_queue *ready = &self->ready;
 
@@ -196,6 +199,16 @@ run_batch(LoopObject *self)
         }
     }
     return 0;
+}
+
+static int
+run_batch(LoopObject *self)
+{
+    /* What transports are given to write waits for the end of the entry. */
+    self->collecting = true;
+    int result = run_entries(self);
+    self->collecting = false;
+    return result;
 }
 
 int

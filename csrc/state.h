@@ -7,41 +7,73 @@
 
 /* Types made by <Name>_setup_type(), in this order. */
 #define STATE_TYPES(X)                                                     \
-    X(Handle) X(TimerHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep) X(Task)
+    X(Handle) X(TimerHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
+    X(Task) X(Transport) X(StreamTransport) X(Listener)
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
     X(_asyncio_future_blocking)                                            \
+    X(_call_connection_lost)                                               \
     X(_loop)                                                               \
     X(_make_cancelled_error)                                               \
+    X(_transports)                                                         \
     X(add_done_callback)                                                   \
+    X(backlog)                                                             \
+    X(buffer_updated)                                                      \
     X(call_exception_handler)                                              \
     X(call_soon)                                                           \
     X(callback)                                                            \
     X(cancel)                                                              \
+    X(connection_lost)                                                     \
+    X(connection_made)                                                     \
     X(context)                                                             \
     X(coro)                                                                \
+    X(data_received)                                                       \
+    X(default)                                                             \
     X(delay)                                                               \
     X(done)                                                                \
     X(eager_start)                                                         \
+    X(eof_received)                                                        \
+    X(exc)                                                                 \
     X(exception)                                                           \
+    X(extra)                                                               \
+    X(get_buffer)                                                          \
     X(get_loop)                                                            \
     X(handle)                                                              \
+    X(high)                                                                \
     X(is_running)                                                          \
     X(loop)                                                                \
+    X(low)                                                                 \
     X(message)                                                             \
     X(name)                                                                \
+    X(pause_writing)                                                       \
+    X(peername)                                                            \
+    X(protocol)                                                            \
+    X(protocol_factory)                                                    \
     X(result)                                                              \
+    X(resume_writing)                                                      \
+    X(server)                                                              \
     X(set_exception)                                                       \
     X(set_result)                                                          \
+    X(sock)                                                                \
+    X(socket)                                                              \
+    X(sockname)                                                            \
     X(source_traceback)                                                    \
+    X(ssl_handshake_timeout)                                               \
+    X(ssl_shutdown_timeout)                                                \
+    X(sslcontext)                                                          \
     X(throw)                                                               \
     X(time)                                                                \
+    X(waiter)                                                              \
     X(when)
 
 /* Objects of the standard library, as state-><name>. */
 #define STATE_IMPORTS(X)                                                   \
     X("asyncio.base_events", BaseEventLoop)                                \
+    X("asyncio.base_events", Server)                                       \
+    X("asyncio.base_events", _set_nodelay)                                 \
+    X("asyncio.constants", ACCEPT_RETRY_DELAY)                             \
+    X("asyncio.constants", _SendfileMode)                                  \
     X("asyncio.coroutines", iscoroutine)                                   \
     X("asyncio.events", Handle)                                            \
     X("asyncio.events", TimerHandle)                                       \
@@ -49,7 +81,13 @@
     X("asyncio.exceptions", InvalidStateError)                             \
     X("asyncio.format_helpers", _format_callback_source)                   \
     X("asyncio.format_helpers", extract_stack)                             \
-    X("signal", set_wakeup_fd)
+    X("asyncio.log", logger)                                               \
+    X("asyncio.protocols", BufferedProtocol)                               \
+    X("asyncio.transports", BaseTransport)                                 \
+    X("asyncio.transports", Transport)                                     \
+    X("asyncio.trsock", TransportSocket)                                   \
+    X("signal", set_wakeup_fd)                                             \
+    X("socket", socket)
 
 /* Dead objects of one type, kept to be used again. */
 #define FREE_LIST_MAX 256
@@ -88,6 +126,7 @@ typedef struct module_state {
     STATE_IMPORTS(X)
 #undef X
     bool task_kwargs; /* create_task() passes on any keyword argument */
+    bool server_keeps_clients; /* Server._attach() takes the transport */
     /* Free lists of handles, linked through their callback field. */
     void *free_handles, *free_timers;
     int free_handle_count, free_timer_count;

@@ -6,14 +6,20 @@ is here as soon as CPython has it.
 """
 
 import asyncio
+import contextvars
 import selectors
+import socket
 import sys
 import threading
-from asyncio import base_events, events
+from asyncio import base_events, events, sslproto
 from asyncio.log import logger
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from . import _core
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ("Loop",)
 
@@ -117,6 +123,67 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*self._outer_asyncgen_hooks)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: "ssl.SSLContext",
+        waiter: "asyncio.Future[None] | None" = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        context: contextvars.Context | None = None,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        **timeouts: float | None,
+    ) -> asyncio.Transport:
+        # As asyncio's own, but over a transport of ours.
+        ssl_protocol = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        self._make_socket_transport(
+            rawsock, ssl_protocol, extra=extra, server=server, context=context
+        )
+        return ssl_protocol._app_transport
+
+    def _accept_tls(
+        self,
+        fd: int,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sslcontext: "ssl.SSLContext",
+        server: asyncio.AbstractServer | None,
+        timeouts: tuple[float | None, ...],
+        context: contextvars.Context | None,
+    ) -> None:
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        try:
+            extra = {"peername": sock.getpeername()}
+        except OSError:
+            sock.close()  # The client has gone already.
+            return
+        keywords = {} if context is None else {"context": context.copy()}
+        accepting = self._accept_connection2(
+            protocol_factory, sock, extra, sslcontext, server, *timeouts, **keywords
+        )
+        self.create_task(accepting, **keywords)
+
+    async def _sendfile_native(
+        self, transport: Any, file: Any, offset: int, count: int | None
+    ) -> int:
+        resume_reading = transport.is_reading()
+        transport.pause_reading()
+        await transport._make_empty_waiter()
+        # Meanwhile sock_sendfile() may watch the descriptor.
+        transport._lent = True
+        try:
+            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+        finally:
+            transport._lent = False
+            transport._reset_empty_waiter()
+            if resume_reading:
+                transport.resume_reading()
 
     def _log_if_slow(self, handle: asyncio.Handle, seconds: float) -> None:
         if seconds >= self.slow_callback_duration:
