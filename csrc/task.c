@@ -264,7 +264,7 @@ init(module_state *state, TaskObject *self, PyObject *coro, PyObject *loop,
         return -1;
     }
     if (eager_start) {
-        int running = loop_is_running(state, loop);
+        int running = loop_is_running(state, self->loop);
         if (running != 0) {
             return running < 0 ? -1 : Task_start(state, self);
         }
