@@ -139,16 +139,17 @@ def cancel_all(loop):
     loop.run_forever()
 
 
-def test_wakeup_fd_is_given_back(loop):
+@pytest.mark.usefixtures("sigusr1")
+def test_wakeup_fd_is_shared_and_given_back(loop):
+    signal.signal(signal.SIGUSR1, lambda *_: None)
     read, write = os.pipe()
     os.set_blocking(write, False)
     before = signal.set_wakeup_fd(write)
     try:
-        loop.call_soon(kill_self, signal.SIGCHLD)
-        loop.add_signal_handler(signal.SIGCHLD, print)
-        loop.call_later(0.02, loop.remove_signal_handler, signal.SIGCHLD)
+        loop.call_soon(kill_self)
         loop.call_later(0.05, loop.stop)
         loop.run_forever()
+        assert os.read(read, 10) == bytes([signal.SIGUSR1])
     finally:
         current = signal.set_wakeup_fd(before)
         os.close(read)
