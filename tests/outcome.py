@@ -71,7 +71,8 @@ class Outcome:
             lines.append(f"errno {error.errno}")
         for name in ("__cause__", "__context__"):
             inner = getattr(error, name)
-            if inner is not None:
+            # `raise ... from None` hides the context.
+            if inner is not None and not (name == "__context__" and error.__suppress_context__):
                 lines.append(f"{name} {type(inner).__name__}: {self.text(inner)}")
         return ", ".join(lines)
 
@@ -93,6 +94,7 @@ class Outcome:
         text = re.sub(r"<[\w.]*Transport(<[^<>]*>|[^<>])*>", "<transport>", text)
         # Python names the class that defines a method, C functions only themselves.
         text = re.sub(r"\b[A-Z]\w+\.(\w+\(\) (missing|got|takes))", r"\1", text)
+        text = re.sub(r"<[\w.]*TaskStep\w* object", "<TaskStep object", text)
         text = re.sub(r"0x[0-9a-f]+", "0x...", text)
         text = re.sub(r"\bTask-\d+", "Task-N", text)
         text = re.sub(r"\bfd=\d+|File descriptor \d+", "fd", text)

@@ -151,9 +151,18 @@ def call_later_delay(loop, delay):
     return loop.call_later(delay, nothing)
 
 
-@cases(None, "soon", object)
+@case
+def call_at_none(loop):
+    return loop.call_at(None, nothing)
+
+
+@cases("soon", object)
 def call_at_when(loop, when):
-    return loop.call_at(when, nothing)
+    """TypeError, sooner or later: asyncio's words depend on what it compares the time with."""
+    try:
+        loop.call_at(when, nothing)
+    except TypeError:
+        return "TypeError"
 
 
 @cases(1, "context", dict)
