@@ -79,7 +79,8 @@ class Swap:
         """Replace the classes that test one selector each by one class for the loop under test."""
         if self.Future is not StockFuture:
             # The suite's loop with a clock of its own; tests compare its futures to asyncio.Future.
-            utils = sys.modules["test.test_asyncio.utils"]
+            from test.test_asyncio import utils
+
             utils.TestLoop.create_future = lambda loop: self.Future(loop=loop)
         bases = None
         for name in PER_SELECTOR_CLASSES:
