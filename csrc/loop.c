@@ -14,35 +14,127 @@ check_closed(LoopObject *self)
     return 0;
 }
 
-/* The only keyword of call_soon() and its kin: context. */
-static int
-get_context(const char *method, PyObject *const *keyword_args,
-            PyObject *kwnames, PyObject **context)
+/* call_soon() and its kin: required arguments, by position or by name, then
+   *args for the callback, and context by name only. */
+typedef struct {
+    const char *method;
+    const char *names[2];
+    Py_ssize_t required;
+} call_spec;
+
+/* What a call gave, in order: the required ones, then *args. */
+typedef struct {
+    PyObject *const *args;
+    Py_ssize_t nargs;
+    PyObject *context;  /* borrowed; may be NULL */
+    PyObject **by_name; /* owned array behind args, if there had to be one */
+} call_args;
+
+static PyObject *
+find_keyword(PyObject *const *values, PyObject *kwnames, const char *name)
 {
-    *context = NULL;
-    if (kwnames == NULL || PyTuple_GET_SIZE(kwnames) == 0) {
-        return 0;
-    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
-        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_CompareWithASCIIString(name, "context") != 0) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
+        if (PyUnicode_CompareWithASCIIString(key, name) == 0) {
+            return values[i];
+        }
+    }
+    return NULL;
+}
+
+/* Required arguments given by name: line all of them up in an array. */
+static int
+take_keywords(const call_spec *spec, PyObject *kwnames, call_args *call)
+{
+    PyObject *const *values = call->args + call->nargs;
+    Py_ssize_t known = call->context != NULL;
+    Py_ssize_t count = Py_MAX(call->nargs, spec->required);
+
+    call->by_name = PyMem_New(PyObject *, count);
+    if (call->by_name == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *value = i < spec->required
+            ? find_keyword(values, kwnames, spec->names[i]) : NULL;
+        known += value != NULL;
+        if (i >= call->nargs) {
+            call->by_name[i] = value;
+            continue;
+        }
+        if (value != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         "BaseEventLoop.%s() got multiple values for "
+                         "argument '%s'",
+                         spec->method, spec->names[i]);
+            return -1;
+        }
+        call->by_name[i] = call->args[i];
+    }
+    for (Py_ssize_t i = 0;
+         known < PyTuple_GET_SIZE(kwnames) && i < PyTuple_GET_SIZE(kwnames);
+         i++) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
+        bool expected =
+            PyUnicode_CompareWithASCIIString(key, "context") == 0;
+        for (Py_ssize_t k = 0; k < spec->required; k++) {
+            expected = expected ||
+                PyUnicode_CompareWithASCIIString(key, spec->names[k]) == 0;
+        }
+        if (!expected) {
             PyErr_Format(PyExc_TypeError,
                          "BaseEventLoop.%s() got an unexpected keyword "
                          "argument '%U'",
-                         method, name);
+                         spec->method, key);
             return -1;
         }
-        *context = keyword_args[i];
     }
+    call->args = call->by_name;
+    call->nargs = count;
     return 0;
 }
 
 static int
-missing(const char *method, const char *what)
+check_required(const call_spec *spec, const call_args *call)
 {
-    PyErr_Format(PyExc_TypeError, "BaseEventLoop.%s() missing %s", method,
-                 what);
-    return -1;
+    const char *missing[2];
+    Py_ssize_t count = 0;
+
+    for (Py_ssize_t i = 0; i < spec->required; i++) {
+        if (i >= call->nargs || call->args[i] == NULL) {
+            missing[count++] = spec->names[i];
+        }
+    }
+    if (count == 2) {
+        PyErr_Format(PyExc_TypeError,
+                     "BaseEventLoop.%s() missing 2 required positional "
+                     "arguments: '%s' and '%s'",
+                     spec->method, missing[0], missing[1]);
+    }
+    else if (count == 1) {
+        PyErr_Format(PyExc_TypeError,
+                     "BaseEventLoop.%s() missing 1 required positional "
+                     "argument: '%s'",
+                     spec->method, missing[0]);
+    }
+    return count == 0 ? 0 : -1;
+}
+
+/* Fill `call`.  by_name is to be freed whatever is returned. */
+static int
+parse_call(const call_spec *spec, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames, call_args *call)
+{
+    *call = (call_args){.args = args, .nargs = nargs};
+    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
+        call->context = find_keyword(args + nargs, kwnames, "context");
+        if ((call->context == NULL || PyTuple_GET_SIZE(kwnames) > 1) &&
+            take_keywords(spec, kwnames, call) < 0) {
+            return -1;
+        }
+    }
+    return check_required(spec, call);
 }
 
 /* Debug mode's checks, by asyncio's own methods.  Runs Python. */
@@ -70,28 +162,26 @@ check_call(LoopObject *self, PyObject *callback, const char *method,
 
 /* call_soon() and call_soon_threadsafe(): a new Handle on the queue. */
 static PyObject *
-call_soon(LoopObject *self, const char *method, bool check_thread,
+call_soon(LoopObject *self, const call_spec *spec, bool check_thread,
           PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *context;
+    HandleObject *handle = NULL;
+    call_args call;
 
-    if (get_context(method, args + nargs, kwnames, &context) < 0) {
-        return NULL;
+    if (parse_call(spec, args, nargs, kwnames, &call) < 0 ||
+        check_closed(self) < 0 ||
+        (self->debug &&
+         check_call(self, call.args[0], spec->method, check_thread) < 0)) {
+        goto done;
     }
-    if (nargs < 1) {
-        missing(method, "1 required positional argument: 'callback'");
-        return NULL;
-    }
-    if (check_closed(self) < 0 ||
-        (self->debug && check_call(self, args[0], method, check_thread) < 0)) {
-        return NULL;
-    }
-    HandleObject *handle =
-        Handle_new(self, args[0], args + 1, nargs - 1, context);
+    handle = Handle_new(self, call.args[0], call.args + 1, call.nargs - 1,
+                        call.context);
     if (handle != NULL && Ready_push(&self->ready, READY_HANDLE,
                                      (PyObject *)handle, NULL, NULL) < 0) {
         Py_CLEAR(handle);
     }
+done:
+    PyMem_Free(call.by_name);
     return (PyObject *)handle;
 }
 
@@ -99,16 +189,17 @@ static PyObject *
 Loop_call_soon(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    return call_soon(self, "call_soon", true, args, nargs, kwnames);
+    static const call_spec spec = {"call_soon", {"callback"}, 1};
+    return call_soon(self, &spec, true, args, nargs, kwnames);
 }
 
 static PyObject *
 Loop_call_soon_threadsafe(LoopObject *self, PyObject *const *args,
                           Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const call_spec spec = {"call_soon_threadsafe", {"callback"}, 1};
     /* The GIL makes the ready queue itself the inbox of other threads. */
-    PyObject *handle =
-        call_soon(self, "call_soon_threadsafe", false, args, nargs, kwnames);
+    PyObject *handle = call_soon(self, &spec, false, args, nargs, kwnames);
     if (handle != NULL) {
         Loop_wake(self);
     }
@@ -118,14 +209,17 @@ Loop_call_soon_threadsafe(LoopObject *self, PyObject *const *args,
 /* New TimerHandle in the heap.  when_object may be NULL. */
 static PyObject *
 call_at(LoopObject *self, double when, PyObject *when_object,
-        PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+        const call_args *call)
 {
+    PyObject *callback = call->args[1];
+
     if (check_closed(self) < 0 ||
-        (self->debug && check_call(self, args[0], "call_at", true) < 0)) {
+        (self->debug && check_call(self, callback, "call_at", true) < 0)) {
         return NULL;
     }
-    TimerHandleObject *timer = TimerHandle_new(
-        self, when, when_object, args[0], args + 1, nargs - 1, context);
+    TimerHandleObject *timer =
+        TimerHandle_new(self, when, when_object, callback, call->args + 2,
+                        call->nargs - 2, call->context);
     if (timer != NULL && Timers_push(self, timer) < 0) {
         Py_CLEAR(timer);
     }
@@ -133,23 +227,12 @@ call_at(LoopObject *self, double when, PyObject *when_object,
 }
 
 static PyObject *
-Loop_call_later(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
-                PyObject *kwnames)
+call_later(LoopObject *self, const call_args *call)
 {
-    PyObject *context, *now_object = NULL, *when_object = NULL;
-    PyObject *result = NULL;
+    PyObject *delay = call->args[0];
+    PyObject *now_object = NULL, *when_object = NULL, *result = NULL;
 
-    if (get_context("call_later", args + nargs, kwnames, &context) < 0) {
-        return NULL;
-    }
-    if (nargs < 2) {
-        missing("call_later",
-                nargs ? "1 required positional argument: 'callback'"
-                      : "2 required positional arguments: 'delay' and "
-                        "'callback'");
-        return NULL;
-    }
-    if (COMPAT_CALL_LATER_REFUSES_NONE && args[0] == Py_None) {
+    if (COMPAT_CALL_LATER_REFUSES_NONE && delay == Py_None) {
         PyErr_SetString(PyExc_TypeError, "delay must not be None");
         return NULL;
     }
@@ -157,18 +240,15 @@ Loop_call_later(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (now == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    if (PyFloat_CheckExact(args[0])) {
-        return call_at(self, now + PyFloat_AS_DOUBLE(args[0]), NULL, args + 1,
-                       nargs - 1, context);
+    if (PyFloat_CheckExact(delay)) {
+        return call_at(self, now + PyFloat_AS_DOUBLE(delay), NULL, call);
     }
     /* Whatever can be added to a float may be a delay. */
     now_object = PyFloat_FromDouble(now);
-    when_object =
-        now_object == NULL ? NULL : PyNumber_Add(now_object, args[0]);
+    when_object = now_object == NULL ? NULL : PyNumber_Add(now_object, delay);
     double when = when_object == NULL ? -1.0 : PyFloat_AsDouble(when_object);
     if (when != -1.0 || !PyErr_Occurred()) {
-        result =
-            call_at(self, when, when_object, args + 1, nargs - 1, context);
+        result = call_at(self, when, when_object, call);
     }
     Py_XDECREF(now_object);
     Py_XDECREF(when_object);
@@ -176,30 +256,42 @@ Loop_call_later(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static PyObject *
+Loop_call_later(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    static const call_spec spec = {"call_later", {"delay", "callback"}, 2};
+    call_args call;
+    PyObject *result = NULL;
+
+    if (parse_call(&spec, args, nargs, kwnames, &call) == 0) {
+        result = call_later(self, &call);
+    }
+    PyMem_Free(call.by_name);
+    return result;
+}
+
+static PyObject *
 Loop_call_at(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
              PyObject *kwnames)
 {
-    PyObject *context;
+    static const call_spec spec = {"call_at", {"when", "callback"}, 2};
+    call_args call;
+    PyObject *result = NULL;
 
-    if (get_context("call_at", args + nargs, kwnames, &context) < 0) {
-        return NULL;
+    if (parse_call(&spec, args, nargs, kwnames, &call) < 0) {
+        goto done;
     }
-    if (nargs < 2) {
-        missing("call_at",
-                nargs ? "1 required positional argument: 'callback'"
-                      : "2 required positional arguments: 'when' and "
-                        "'callback'");
-        return NULL;
-    }
-    if (COMPAT_CALL_LATER_REFUSES_NONE && args[0] == Py_None) {
+    if (COMPAT_CALL_LATER_REFUSES_NONE && call.args[0] == Py_None) {
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
-        return NULL;
+        goto done;
     }
-    double when = PyFloat_AsDouble(args[0]);
-    if (when == -1.0 && PyErr_Occurred()) {
-        return NULL;
+    double when = PyFloat_AsDouble(call.args[0]);
+    if (when != -1.0 || !PyErr_Occurred()) {
+        result = call_at(self, when, call.args[0], &call);
     }
-    return call_at(self, when, args[0], args + 1, nargs - 1, context);
+done:
+    PyMem_Free(call.by_name);
+    return result;
 }
 
 static PyObject *
@@ -248,11 +340,12 @@ Loop_create_task(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
     module_state *state = self->state;
+    PyObject *coro = nargs == 1 ? args[0] : NULL;
     PyObject *name = NULL, *context = NULL;
     bool eager_start = false;
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
 
-    if (nargs != 1 ||
+    if (nargs > 1 ||
         (self->task_factory != NULL && self->task_factory != Py_None)) {
         return create_task_by_stock(self, args, nargs, kwnames);
     }
@@ -272,14 +365,20 @@ Loop_create_task(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
             }
             eager_start = truth;
         }
+        else if (key == state->str_coro && coro == NULL) {
+            coro = value;
+        }
         else {
             return create_task_by_stock(self, args, nargs, kwnames);
         }
     }
+    if (coro == NULL) {
+        return create_task_by_stock(self, args, nargs, kwnames);
+    }
     if (check_closed(self) < 0) {
         return NULL;
     }
-    return Task_create(self, args[0], name, context, eager_start);
+    return Task_create(self, coro, name, context, eager_start);
 }
 
 static PyObject *
@@ -311,7 +410,11 @@ Loop_get_debug(LoopObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Loop__run_once(LoopObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (check_closed(self) < 0 || Loop_turn(self) < 0) {
+    if (check_closed(self) < 0) {
+        return NULL;
+    }
+    Loop_poll_next(self);
+    if (Loop_turn(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -536,22 +639,22 @@ Loop_set_debug_attribute(LoopObject *self, PyObject *value,
 PyDoc_STRVAR(Loop_doc,
 "The part of ouroloop.Loop that is C; see asyncio.BaseEventLoop.");
 PyDoc_STRVAR(call_soon_doc,
-"call_soon($self, callback, /, *args, context=None)\n--\n\n"
+"call_soon($self, callback, *args, context=None)\n--\n\n"
 "Call callback(*args) in the loop's next turn and return its Handle.\n\n"
 "context: the contextvars.Context to run in; None: a copy of the current\n"
 "one.  Not for other threads; see call_soon_threadsafe().\n"
 "Raise RuntimeError if the loop is closed.");
 PyDoc_STRVAR(call_soon_threadsafe_doc,
-"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n"
+"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
 "call_soon() for any thread: it wakes the loop.");
 PyDoc_STRVAR(call_later_doc,
-"call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
+"call_later($self, delay, callback, *args, context=None)\n--\n\n"
 "Call callback(*args) after delay seconds and return its TimerHandle.\n\n"
 "Never early.  Zero or a negative delay means the next turn.\n"
 "Raise TypeError for a delay that is not a number, RuntimeError if the loop\n"
 "is closed.");
 PyDoc_STRVAR(call_at_doc,
-"call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+"call_at($self, when, callback, *args, context=None)\n--\n\n"
 "call_later() with an absolute time, in seconds on the clock of time().");
 PyDoc_STRVAR(time_doc,
 "time($self, /)\n--\n\n"
@@ -560,7 +663,7 @@ PyDoc_STRVAR(create_future_doc,
 "create_future($self, /)\n--\n\n"
 "Return a new pending Future of this loop.");
 PyDoc_STRVAR(create_task_doc,
-"create_task($self, coro, /, **kwargs)\n--\n\n"
+"create_task($self, coro, " COMPAT_CREATE_TASK_ARGUMENTS ")\n--\n\n"
 "Return a Task that runs the coroutine; see\n"
 "asyncio.BaseEventLoop.create_task() for the arguments of this version.\n"
 "Raise TypeError if coro is not a coroutine, RuntimeError if the loop is\n"

@@ -129,12 +129,17 @@ typedef struct {
 
 struct TransportObject {
     PyObject_HEAD
-    PyObject *extra; /* the slot _extra of asyncio.BaseTransport; or NULL */
+    /* The slots of asyncio's _FlowControlMixin, which is our base because
+       asyncio's sendfile() asks for it. */
+    PyObject *extra; /* NULL: nobody has asked yet */
+    PyObject *unused_high_water;
+    LoopObject *loop; /* NULL once connection_lost() was called */
+    PyObject *unused_low_water, *unused_protocol_paused;
+    /* Ours. */
     PyObject *dict, *weakrefs;
     module_state *state;
-    LoopObject *loop;       /* NULL once connection_lost() was called */
     const transport_ops *ops;
-    PyObject *protocol;     /* likewise */
+    PyObject *protocol;     /* NULL once connection_lost() was called */
     PyObject *context;      /* of the protocol's callbacks */
     PyObject *sock;         /* NULL: nobody has asked for one yet */
     PyObject *server;       /* asyncio.Server that accepted it, or NULL */
@@ -468,11 +473,26 @@ PyObject *Loop__remove_writer(LoopObject *self, PyObject *file);
 PyObject *Loop__ensure_fd_no_transport(LoopObject *self, PyObject *file);
 PyObject *Loop__watched(LoopObject *self, PyObject *file);
 
+/* extra_info.c -- addresses and socket object of a transport */
+
+/* As the socket module shows it.  New; NULL without an exception for a family
+   that is not known here. */
+PyObject *Address_object(const struct sockaddr *address, socklen_t size);
+/* Ask the kernel, now or at the end, for what it may forget. */
+int Transport_learn_addresses(TransportObject *self,
+                              const transport_origin *from);
+void Transport_learn_sockname(TransportObject *self);
+/* The socket object, made if need be.  New.  Runs Python. */
+PyObject *Transport_get_socket(TransportObject *self);
+/* New; NULL without an exception if there is none.  Runs Python. */
+PyObject *Transport_extra_info(TransportObject *self, PyObject *name);
+/* The dict of all of it.  New.  Runs Python. */
+PyObject *Transport_all_extra_info(TransportObject *self);
+
 /* transport.c -- what all transports share.  Where an int is returned, -1
    comes only with an exception that must leave run_forever(); others have
    gone to the exception handler or closed the connection. */
 
-int Transport_setup_type(PyObject *module, module_state *state);
 /* Fill a fresh object, watch its descriptor and queue connection_made().  -1
    with any exception; the descriptor is the caller's then.  Runs Python. */
 int Transport_open(TransportObject *self, const transport_origin *from);
@@ -493,35 +513,67 @@ int Transport_unwatch(TransportObject *self);
 /* Call pause_writing() or resume_writing() if it is time.  Runs Python. */
 int Transport_maybe_pause(TransportObject *self);
 int Transport_maybe_resume(TransportObject *self);
+/* Either may be None; -1 with ValueError or TypeError. */
+int Transport_set_limits(TransportObject *self, PyObject *high, PyObject *low);
+int Transport_set_protocol(TransportObject *self, PyObject *protocol);
 /* Close once all is sent.  Runs Python. */
 int Transport_close(TransportObject *self);
 /* All is sent: a closing transport ends. */
 int Transport_drained(TransportObject *self);
-/* Close now; exc is what connection_lost() gets. */
+/* Close now; exc is what connection_lost() gets.  Abort sends what is held
+   back before and may run Python. */
 int Transport_force_close(TransportObject *self, PyObject *exc);
-/* The same with the set exception, which is reported if it is no OSError.
-   Runs Python. */
+int Transport_abort(TransportObject *self, PyObject *exc);
+/* Close now because of an error, which is reported if it is no OSError.  The
+   set exception for Transport_fatal_error().  Runs Python. */
+int Transport_end_with(TransportObject *self, PyObject *exc,
+                       PyObject *message);
 int Transport_fatal_error(TransportObject *self, const char *message);
 /* Set an exception unless the future is done.  Runs Python. */
 int Transport_fail_waiter(PyObject *waiter, PyObject *exc);
-/* The socket object, made if need be.  New.  Runs Python. */
-PyObject *Transport_get_socket(TransportObject *self);
+/* The method: the last that the protocol hears.  Runs Python. */
+PyObject *Transport_call_connection_lost(TransportObject *self, PyObject *exc);
+/* As transport_ops.abandon. */
 void Transport_abandon(TransportObject *self);
+
+/* transport_type.c -- the base type of transports */
+
+int Transport_setup_type(PyObject *module, module_state *state);
 int Transport_traverse(TransportObject *self, visitproc visit, void *arg);
 int Transport_clear(TransportObject *self);
 void Transport_dealloc(TransportObject *self);
-/* As the socket module shows it.  New; NULL without an exception for a family
-   that is not known here. */
-PyObject *Address_object(const struct sockaddr *address, socklen_t size);
 
-/* stream.c -- bytes in and out of a connected socket */
+/* stream_write.c -- bytes out of a stream transport */
+
+/* Append to what is to be sent.  Steals the reference, also on failure. */
+int Stream_queue(TransportObject *self, PyObject *bytes);
+/* Send it when the callback that runs now ends, or at once if none runs or it
+   has become much.  Runs Python. */
+int Stream_send_later(TransportObject *self);
+/* Send what is held back.  Runs Python. */
+int Stream_settle(TransportObject *self);
+/* The same for all that was written in the callback that has just returned.
+   Keeps the set exception.  Runs Python. */
+void Stream_flush(LoopObject *self);
+/* The kernel takes more.  Runs Python. */
+int Stream_write_ready(TransportObject *self);
+/* As transport_ops.discard. */
+void Stream_discard(TransportObject *self);
+/* End the outgoing half.  -1 with OSError. */
+int Stream_shut_down(TransportObject *self);
+
+/* stream.c -- bytes into a stream transport, and its events */
+
+enum { STREAM_MAX_READ = 256 * 1024 }; /* as asyncio's max_size */
+extern const transport_ops stream_ops;
+/* Read and hand on to the protocol.  Runs Python. */
+int Stream_read_ready(TransportObject *self);
+
+/* stream_type.c -- the type of stream transports */
 
 int StreamTransport_setup_type(PyObject *module, module_state *state);
 /* New StreamTransport.  On failure the descriptor stays the caller's. */
 PyObject *Stream_new(const transport_origin *from);
-/* Send what was written during the callback that has just returned.  Keeps
-   the set exception.  Runs Python. */
-void Stream_flush(LoopObject *self);
 PyObject *Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
 
@@ -546,6 +598,9 @@ void Signals_close(LoopObject *self);
 int Run_init(LoopObject *self);
 /* One turn.  -1 with the exception that must leave run_forever(). */
 int Loop_turn(LoopObject *self);
+/* Have the next turn poll, as each of asyncio's does: who runs a loop that is
+   to stop at once wants to see the I/O that is there. */
+void Loop_poll_next(LoopObject *self);
 /* Turn after turn until stop().  Runs Python. */
 int Loop_run(LoopObject *self);
 /* Close every uvhandle and the uv loop.  Runs Python. */

@@ -83,8 +83,7 @@
     X("asyncio.format_helpers", extract_stack)                             \
     X("asyncio.log", logger)                                               \
     X("asyncio.protocols", BufferedProtocol)                               \
-    X("asyncio.transports", BaseTransport)                                 \
-    X("asyncio.transports", Transport)                                     \
+    X("asyncio.transports", _FlowControlMixin)                             \
     X("asyncio.trsock", TransportSocket)                                   \
     X("signal", set_wakeup_fd)                                             \
     X("socket", socket)

@@ -8,9 +8,6 @@
    is closed, and the object is only a record of what was. */
 #include "ouroloop.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* Protocol callbacks. */
@@ -190,8 +187,9 @@ Transport_maybe_resume(TransportObject *self)
                              "protocol.resume_writing() failed");
 }
 
-static int
-set_limits(TransportObject *self, PyObject *high_object, PyObject *low_object)
+int
+Transport_set_limits(TransportObject *self, PyObject *high_object,
+                     PyObject *low_object)
 {
     enum { HIGH_WATER = 64 * 1024 };
     Py_ssize_t high = -1, low = -1;
@@ -291,8 +289,8 @@ Transport_force_close(TransportObject *self, PyObject *exc)
 }
 
 /* What was written before an abort() is on its way on stock asyncio. */
-static int
-flush_and_force_close(TransportObject *self, PyObject *exc)
+int
+Transport_abort(TransportObject *self, PyObject *exc)
 {
     if (self->conn_lost || self->loop == NULL) {
         return 0;
@@ -300,8 +298,8 @@ flush_and_force_close(TransportObject *self, PyObject *exc)
     return self->ops->flush(self) < 0 ? -1 : Transport_force_close(self, exc);
 }
 
-static int
-fatal_error(TransportObject *self, PyObject *exc, PyObject *message)
+int
+Transport_end_with(TransportObject *self, PyObject *exc, PyObject *message)
 {
     int result;
 
@@ -335,7 +333,7 @@ Transport_fatal_error(TransportObject *self, const char *message)
     }
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *text = PyUnicode_FromString(message);
-    int result = text == NULL ? -1 : fatal_error(self, exc, text);
+    int result = text == NULL ? -1 : Transport_end_with(self, exc, text);
 
     Py_XDECREF(text);
     Py_DECREF(exc);
@@ -370,12 +368,7 @@ release(TransportObject *self)
     if (!self->open) {
         return;
     }
-    if (self->local.any.sa_family == AF_UNSPEC &&
-        self->peer.any.sa_family != AF_UNSPEC) {
-        /* The last chance to learn it. */
-        socklen_t size = sizeof(self->local);
-        (void)getsockname(self->fd, &self->local.any, &size);
-    }
+    Transport_learn_sockname(self);  // The last chance.
     /* In this order: libuv takes the descriptor out of the epoll set, which
        must not be somebody else's by then. */
     stop_using(self);
@@ -433,8 +426,8 @@ end_empty_waiter(TransportObject *self)
     return result;
 }
 
-static PyObject *
-Transport__call_connection_lost(TransportObject *self, PyObject *exc)
+PyObject *
+Transport_call_connection_lost(TransportObject *self, PyObject *exc)
 {
     PyObject *raised = NULL;
 
@@ -486,222 +479,6 @@ Transport_abandon(TransportObject *self)
     Py_CLEAR(self->server);
     Py_CLEAR(self->loop);
     Py_DECREF(self);
-}
-
-/* Addresses and other extra info. */
-
-/* As the socket module shows it.  NULL without an exception for a family that
-   is not known here. */
-PyObject *
-Address_object(const struct sockaddr *address, socklen_t size)
-{
-    char text[INET6_ADDRSTRLEN];
-
-    switch (address->sa_family) {
-    case AF_INET: {
-        const struct sockaddr_in *inet = (const struct sockaddr_in *)address;
-        inet_ntop(AF_INET, &inet->sin_addr, text, sizeof(text));
-        return Py_BuildValue("(si)", text, (int)ntohs(inet->sin_port));
-    }
-    case AF_INET6: {
-        const struct sockaddr_in6 *inet6 =
-            (const struct sockaddr_in6 *)address;
-        inet_ntop(AF_INET6, &inet6->sin6_addr, text, sizeof(text));
-        return Py_BuildValue("(siII)", text, (int)ntohs(inet6->sin6_port),
-                             (unsigned)ntohl(inet6->sin6_flowinfo),
-                             (unsigned)inet6->sin6_scope_id);
-    }
-    case AF_UNIX: {
-        const struct sockaddr_un *un = (const struct sockaddr_un *)address;
-        size_t length = size > offsetof(struct sockaddr_un, sun_path)
-            ? size - offsetof(struct sockaddr_un, sun_path)
-            : 0;
-        if (length > 0 && un->sun_path[0] == '\0') {
-            /* Linux's abstract names. */
-            return PyBytes_FromStringAndSize(un->sun_path, (Py_ssize_t)length);
-        }
-        return PyUnicode_DecodeFSDefaultAndSize(
-            un->sun_path, (Py_ssize_t)strnlen(un->sun_path, length));
-    }
-    }
-    return NULL;
-}
-
-static PyObject *
-extra_dict(TransportObject *self)
-{
-    if (self->extra == NULL) {
-        self->extra = PyDict_New();
-    }
-    return self->extra;
-}
-
-static int
-set_extra(TransportObject *self, PyObject *name, PyObject *value)
-{
-    PyObject *extra = extra_dict(self);
-    return extra == NULL ? -1 : PyDict_SetItem(extra, name, value);
-}
-
-/* Internet addresses are kept as the kernel gives them, half the size of the
-   objects, which few ask for.  Others become objects at once. */
-static int
-keep_address(TransportObject *self, inet_address *slot, PyObject *name,
-             const struct sockaddr *address, socklen_t size)
-{
-    if (address->sa_family == AF_INET || address->sa_family == AF_INET6) {
-        memcpy(slot, address,
-               size < sizeof(*slot) ? size : (socklen_t)sizeof(*slot));
-        return 0;
-    }
-    PyObject *value = Address_object(address, size);
-    if (value == NULL && !PyErr_Occurred()) {
-        PyObject *sock = Transport_get_socket(self);
-        value = sock == NULL
-            ? NULL
-            : PyObject_CallMethod(sock,
-                                  name == self->state->str_peername
-                                      ? "getpeername"
-                                      : "getsockname",
-                                  NULL);
-        Py_XDECREF(sock);
-    }
-    int result = value == NULL ? -1 : set_extra(self, name, value);
-    Py_XDECREF(value);
-    return result;
-}
-
-static int
-learn_addresses(TransportObject *self, const transport_origin *from)
-{
-    struct sockaddr_storage storage;
-    struct sockaddr *address = (struct sockaddr *)&storage;
-    socklen_t size = sizeof(storage);
-    module_state *state = self->state;
-
-    if (from->peer != NULL) {
-        if (keep_address(self, &self->peer, state->str_peername, from->peer,
-                         from->peer_size) < 0) {
-            return -1;
-        }
-        if (self->peer.any.sa_family != AF_UNSPEC) {
-            return 0;  // The local one does not change: see release().
-        }
-    }
-    else if (getpeername(self->fd, address, &size) == 0 &&
-             keep_address(self, &self->peer, state->str_peername, address,
-                          size) < 0) {
-        return -1;
-    }
-    size = sizeof(storage);
-    if (getsockname(self->fd, address, &size) == 0 &&
-        keep_address(self, &self->local, state->str_sockname, address, size) <
-            0) {
-        return -1;
-    }
-    return 0;
-}
-
-PyObject *
-Transport_get_socket(TransportObject *self)
-{
-    if (self->sock != NULL) {
-        return Py_NewRef(self->sock);
-    }
-    PyObject *result = NULL, *sock = NULL;
-    PyObject *empty = PyTuple_New(0);
-    /* Of a closed connection that nobody had asked: a closed one. */
-    PyObject *keywords = self->open
-        ? Py_BuildValue("{s:i}", "fileno", self->fd)
-        : Py_BuildValue("{s:i}", "family", (int)self->peer.any.sa_family);
-    if (empty != NULL && keywords != NULL) {
-        sock = PyObject_Call(self->state->socket, empty, keywords);
-    }
-    if (sock != NULL) {
-        result = self->open ? PyObject_CallMethod(sock, "setblocking", "i", 0)
-                            : PyObject_CallMethod(sock, "close", NULL);
-    }
-    Py_XDECREF(empty);
-    Py_XDECREF(keywords);
-    if (result == NULL) {
-        Py_XDECREF(sock);
-        return NULL;
-    }
-    Py_DECREF(result);
-    /* It owns the descriptor from now on. */
-    self->sock = sock;
-    return Py_NewRef(sock);
-}
-
-/* What is only made when asked for.  NULL without an exception for any other
-   name. */
-static PyObject *
-make_extra_info(TransportObject *self, PyObject *name)
-{
-    module_state *state = self->state;
-    PyObject *value = NULL;
-
-    if (!PyUnicode_Check(name)) {
-        return NULL;
-    }
-    if (PyUnicode_Compare(name, state->str_socket) == 0) {
-        PyObject *sock = Transport_get_socket(self);
-        if (sock != NULL) {
-            value = PyObject_CallOneArg(state->TransportSocket, sock);
-            Py_DECREF(sock);
-        }
-    }
-    else if (PyUnicode_Compare(name, state->str_peername) == 0) {
-        value = Address_object(&self->peer.any, sizeof(self->peer));
-    }
-    else if (PyUnicode_Compare(name, state->str_sockname) == 0) {
-        if (self->open && self->local.any.sa_family == AF_UNSPEC &&
-            self->peer.any.sa_family != AF_UNSPEC) {
-            socklen_t size = sizeof(self->local);
-            (void)getsockname(self->fd, &self->local.any, &size);
-        }
-        value = Address_object(&self->local.any, sizeof(self->local));
-    }
-    else {
-        return NULL;
-    }
-    if (value == NULL && !PyErr_Occurred()) {
-        value = Py_NewRef(Py_None);
-    }
-    if (value != NULL && set_extra(self, name, value) < 0) {
-        Py_CLEAR(value);
-    }
-    return value;
-}
-
-static PyObject *
-get_extra_info(TransportObject *self, PyObject *name)
-{
-    if (self->extra != NULL) {
-        PyObject *value = PyDict_GetItemWithError(self->extra, name);
-        if (value != NULL || PyErr_Occurred()) {
-            return Py_XNewRef(value);
-        }
-    }
-    return make_extra_info(self, name);
-}
-
-static PyObject *
-Transport_get_extra_info(TransportObject *self, PyObject *const *args,
-                         Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const arg_spec spec = {
-        "get_extra_info", 2, 2, 1, {ARG(name), ARG(default)}};
-    PyObject *given[2];
-
-    if (parse_args(self->state, &spec, args, nargs, kwnames, given) < 0) {
-        return NULL;
-    }
-    PyObject *value = get_extra_info(self, given[0]);
-    if (value == NULL && !PyErr_Occurred()) {
-        value = Py_NewRef(given[1] == NULL ? Py_None : given[1]);
-    }
-    return value;
 }
 
 /* Opening. */
@@ -823,11 +600,12 @@ Transport_open(TransportObject *self, const transport_origin *from)
     self->extra = Py_XNewRef(from->extra);
     self->context = from->context != NULL ? Py_NewRef(from->context)
                                           : PyContext_CopyCurrent();
-    if (self->context == NULL || set_limits(self, Py_None, Py_None) < 0 ||
+    if (self->context == NULL ||
+        Transport_set_limits(self, Py_None, Py_None) < 0 ||
         start_using(self, loop, from->fd) < 0) {
         return -1;
     }
-    if (learn_addresses(self, from) < 0 ||
+    if (Transport_learn_addresses(self, from) < 0 ||
         Transport_set_protocol(self, from->protocol) < 0) {
         goto error;
     }
@@ -846,434 +624,4 @@ error:
     stop_using(self);
     Py_CLEAR(self->loop);
     return -1;
-}
-
-/* Methods. */
-
-static PyObject *
-none_unless(int failed)
-{
-    if (failed < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-Transport_close_method(TransportObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return none_unless(Transport_close(self));
-}
-
-static PyObject *
-Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return none_unless(flush_and_force_close(self, Py_None));
-}
-
-static PyObject *
-Transport__force_close(TransportObject *self, PyObject *exc)
-{
-    return none_unless(flush_and_force_close(self, exc));
-}
-
-static PyObject *
-Transport__fatal_error(TransportObject *self, PyObject *const *args,
-                       Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const arg_spec spec = {
-        "_fatal_error", 2, 2, 1, {ARG(exc), ARG(message)}};
-    PyObject *given[2], *message;
-
-    if (parse_args(self->state, &spec, args, nargs, kwnames, given) < 0) {
-        return NULL;
-    }
-    message = given[1] != NULL
-        ? Py_NewRef(given[1])
-        : PyUnicode_FromString("Fatal error on transport");
-    int failed = message == NULL || self->ops->flush(self) < 0
-        ? -1
-        : fatal_error(self, given[0], message);
-    Py_XDECREF(message);
-    return none_unless(failed);
-}
-
-static PyObject *
-Transport_is_closing(TransportObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(self->closing);
-}
-
-static PyObject *
-Transport_is_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(!self->closing && !self->paused);
-}
-
-static PyObject *
-Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (self->closing || self->paused) {
-        Py_RETURN_NONE;
-    }
-    self->paused = true;
-    self->reading = false;
-    return none_unless(
-        self->loop->debug
-            ? Transport_log(self, "%r pauses reading", NULL, NULL)
-            : 0);
-}
-
-static PyObject *
-Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (self->closing || !self->paused) {
-        Py_RETURN_NONE;
-    }
-    self->paused = false;
-    self->reading = true;
-    if (Transport_watch(self) < 0) {
-        return NULL;
-    }
-    return none_unless(
-        self->loop->debug
-            ? Transport_log(self, "%r resumes reading", NULL, NULL)
-            : 0);
-}
-
-static PyObject *
-Transport_set_protocol_method(TransportObject *self, PyObject *protocol)
-{
-    /* What was written belongs to the old one's flow control. */
-    if (self->ops->flush(self) < 0) {
-        return NULL;
-    }
-    return none_unless(Transport_set_protocol(self, protocol));
-}
-
-static PyObject *
-Transport_get_protocol(TransportObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return Py_NewRef(self->protocol == NULL ? Py_None : self->protocol);
-}
-
-static PyObject *
-Transport_set_write_buffer_limits(TransportObject *self, PyObject *const *args,
-                                  Py_ssize_t nargs, PyObject *kwnames)
-{
-    static const arg_spec spec = {
-        "set_write_buffer_limits", 2, 2, 0, {ARG(high), ARG(low)}};
-    PyObject *given[2];
-
-    if (parse_args(self->state, &spec, args, nargs, kwnames, given) < 0 ||
-        self->ops->flush(self) < 0 ||
-        set_limits(self, given[0] == NULL ? Py_None : given[0],
-                   given[1] == NULL ? Py_None : given[1]) < 0) {
-        return NULL;
-    }
-    return none_unless(Transport_maybe_pause(self));
-}
-
-static PyObject *
-Transport_get_write_buffer_limits(TransportObject *self,
-                                  PyObject *Py_UNUSED(ignored))
-{
-    return Py_BuildValue("(nn)", (Py_ssize_t)self->low_water,
-                         (Py_ssize_t)self->high_water);
-}
-
-static PyObject *
-Transport_get_write_buffer_size(TransportObject *self,
-                                PyObject *Py_UNUSED(ignored))
-{
-    if (self->ops->flush(self) < 0) {
-        return NULL;
-    }
-    return PyLong_FromSize_t(self->unsent);
-}
-
-static PyObject *
-Transport_repr(TransportObject *self)
-{
-    const char *dot = strrchr(Py_TYPE(self)->tp_name, '.');
-    const char *name = dot == NULL ? Py_TYPE(self)->tp_name : dot + 1;
-    const char *state = !self->open ? " closed"
-        : self->closing             ? " closing"
-                                    : "";
-
-    if (self->loop == NULL || self->loop->closed) {
-        return PyUnicode_FromFormat("<%s%s fd=%d>", name, state, self->fd);
-    }
-    return PyUnicode_FromFormat(
-        "<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, state, self->fd,
-        self->reading ? "polling" : "idle", self->writing ? "polling" : "idle",
-        self->unsent);
-}
-
-static PyObject *
-Transport_get__sock(TransportObject *self, void *Py_UNUSED(closure))
-{
-    if (!self->open) {
-        Py_RETURN_NONE;
-    }
-    return Transport_get_socket(self);
-}
-
-static PyObject *
-Transport_get__extra(TransportObject *self, void *Py_UNUSED(closure))
-{
-    module_state *state = self->state;
-    PyObject *names[] = {state->str_socket, state->str_sockname,
-                         state->str_peername};
-
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
-        PyObject *value = get_extra_info(self, names[i]);
-        if (value == NULL) {
-            return NULL;
-        }
-        Py_DECREF(value);
-    }
-    return Py_NewRef(extra_dict(self));
-}
-
-static PyObject *
-Transport_get__protocol(TransportObject *self, void *Py_UNUSED(closure))
-{
-    return Transport_get_protocol(self, NULL);
-}
-
-static int
-Transport_set__protocol(TransportObject *self, PyObject *protocol,
-                        void *Py_UNUSED(closure))
-{
-    return Transport_set_protocol(self, protocol == NULL ? Py_None : protocol);
-}
-
-static PyObject *
-Transport_get__loop(TransportObject *self, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(self->loop == NULL ? Py_None : (PyObject *)self->loop);
-}
-
-/* Life. */
-
-int
-Transport_traverse(TransportObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->extra);
-    Py_VISIT(self->dict);
-    Py_VISIT(self->loop);
-    Py_VISIT(self->protocol);
-    Py_VISIT(self->context);
-    Py_VISIT(self->sock);
-    Py_VISIT(self->server);
-    Py_VISIT(self->waiter);
-    Py_VISIT(self->empty_waiter);
-    return 0;
-}
-
-int
-Transport_clear(TransportObject *self)
-{
-    Py_CLEAR(self->extra);
-    Py_CLEAR(self->dict);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->protocol);
-    Py_CLEAR(self->sock);
-    Py_CLEAR(self->server);
-    Py_CLEAR(self->waiter);
-    Py_CLEAR(self->empty_waiter);
-    return 0;
-}
-
-void
-Transport_dealloc(TransportObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    if (self->ops != NULL) {
-        self->ops->discard(self);
-    }
-    (void)Transport_clear(self);
-    Py_CLEAR(self->context);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-PyDoc_STRVAR(Transport_doc,
-"What the transports of the loop share; see asyncio.BaseTransport.");
-PyDoc_STRVAR(close_doc,
-"close($self, /)\n--\n\n"
-"Close the transport once what was written is sent.\n\n"
-"Nothing more is received; connection_lost(None) is called at the end.");
-PyDoc_STRVAR(abort_doc,
-"abort($self, /)\n--\n\n"
-"Close the transport at once; what the kernel has not taken yet is lost.\n\n"
-"connection_lost(None) is called in the loop's next turn.");
-PyDoc_STRVAR(is_closing_doc,
-"is_closing($self, /)\n--\n\n"
-"Return True if the transport is closing or closed.");
-PyDoc_STRVAR(is_reading_doc,
-"is_reading($self, /)\n--\n\n"
-"Return True if the transport hands input on to the protocol.");
-PyDoc_STRVAR(pause_reading_doc,
-"pause_reading($self, /)\n--\n\n"
-"Hand no input on to the protocol until resume_reading().");
-PyDoc_STRVAR(resume_reading_doc,
-"resume_reading($self, /)\n--\n\n"
-"Undo pause_reading().");
-PyDoc_STRVAR(set_protocol_doc,
-"set_protocol($self, protocol, /)\n--\n\n"
-"Use another protocol from now on.");
-PyDoc_STRVAR(get_protocol_doc,
-"get_protocol($self, /)\n--\n\n"
-"Return the protocol; None once connection_lost() was called.");
-PyDoc_STRVAR(get_extra_info_doc,
-"get_extra_info($self, /, name, default=None)\n--\n\n"
-"Return what is known under the name, else default.\n\n"
-"socket: a TransportSocket.  sockname, peername: addresses, None where there\n"
-"is none.");
-PyDoc_STRVAR(set_write_buffer_limits_doc,
-"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\n"
-"Set when the protocol's pause_writing() and resume_writing() are called.\n\n"
-"high: with more bytes than this unsent, it is paused (None: 64 KiB, or four\n"
-"times low).  low: with this many or fewer, resumed (None: a quarter of\n"
-"high).  Raise ValueError unless high >= low >= 0.");
-PyDoc_STRVAR(get_write_buffer_limits_doc,
-"get_write_buffer_limits($self, /)\n--\n\n"
-"Return (low, high) in bytes.");
-PyDoc_STRVAR(get_write_buffer_size_doc,
-"get_write_buffer_size($self, /)\n--\n\n"
-"Return the number of bytes that the kernel has not taken yet.");
-
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
-static PyMethodDef Transport_methods[] = {
-    {"close", (PyCFunction)Transport_close_method, METH_NOARGS, close_doc},
-    {"abort", (PyCFunction)Transport_abort, METH_NOARGS, abort_doc},
-    {"is_closing", (PyCFunction)Transport_is_closing, METH_NOARGS,
-     is_closing_doc},
-    {"is_reading", (PyCFunction)Transport_is_reading, METH_NOARGS,
-     is_reading_doc},
-    {"pause_reading", (PyCFunction)Transport_pause_reading, METH_NOARGS,
-     pause_reading_doc},
-    {"resume_reading", (PyCFunction)Transport_resume_reading, METH_NOARGS,
-     resume_reading_doc},
-    {"set_protocol", (PyCFunction)Transport_set_protocol_method, METH_O,
-     set_protocol_doc},
-    {"get_protocol", (PyCFunction)Transport_get_protocol, METH_NOARGS,
-     get_protocol_doc},
-    {"get_extra_info", FAST(Transport_get_extra_info),
-     METH_FASTCALL | METH_KEYWORDS, get_extra_info_doc},
-    {"set_write_buffer_limits", FAST(Transport_set_write_buffer_limits),
-     METH_FASTCALL | METH_KEYWORDS, set_write_buffer_limits_doc},
-    {"get_write_buffer_limits", (PyCFunction)Transport_get_write_buffer_limits,
-     METH_NOARGS, get_write_buffer_limits_doc},
-    {"get_write_buffer_size", (PyCFunction)Transport_get_write_buffer_size,
-     METH_NOARGS, get_write_buffer_size_doc},
-    {"_force_close", (PyCFunction)Transport__force_close, METH_O, NULL},
-    {"_fatal_error", FAST(Transport__fatal_error),
-     METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"_call_connection_lost", (PyCFunction)Transport__call_connection_lost,
-     METH_O, NULL},
-    {NULL},
-};
-
-static PyMemberDef Transport_members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(TransportObject, dict), READONLY},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(TransportObject, weakrefs),
-     READONLY},
-    {"_context", T_OBJECT, offsetof(TransportObject, context), READONLY},
-    {"_server", T_OBJECT, offsetof(TransportObject, server), READONLY},
-    {"_empty_waiter", T_OBJECT, offsetof(TransportObject, empty_waiter),
-     READONLY},
-    {"_sock_fd", T_INT, offsetof(TransportObject, fd), READONLY},
-    {"_conn_lost", T_INT, offsetof(TransportObject, conn_lost), READONLY},
-    {"_closing", T_BOOL, offsetof(TransportObject, closing), READONLY},
-    {"_paused", T_BOOL, offsetof(TransportObject, paused), READONLY},
-    {"_eof", T_BOOL, offsetof(TransportObject, eof), READONLY},
-    {"_protocol_paused", T_BOOL, offsetof(TransportObject, protocol_paused),
-     READONLY},
-    {"_high_water", T_PYSSIZET, offsetof(TransportObject, high_water),
-     READONLY},
-    {"_low_water", T_PYSSIZET, offsetof(TransportObject, low_water), READONLY},
-    {"_lent", T_BOOL, offsetof(TransportObject, lent), 0},
-    {NULL},
-};
-
-static PyGetSetDef Transport_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
-    {"_loop", (getter)Transport_get__loop, NULL, NULL, NULL},
-    {"_protocol", (getter)Transport_get__protocol,
-     (setter)Transport_set__protocol, NULL, NULL},
-    {"_sock", (getter)Transport_get__sock, NULL, NULL, NULL},
-    {"_extra", (getter)Transport_get__extra, NULL, NULL, NULL},
-    {NULL},
-};
-
-static PyType_Slot Transport_slots[] = {
-    {Py_tp_doc, (void *)Transport_doc},
-    {Py_tp_dealloc, Transport_dealloc},
-    {Py_tp_traverse, Transport_traverse},
-    {Py_tp_clear, Transport_clear},
-    {Py_tp_repr, Transport_repr},
-    {Py_tp_methods, Transport_methods},
-    {Py_tp_members, Transport_members},
-    {Py_tp_getset, Transport_getset},
-    {0, NULL},
-};
-
-static PyType_Spec Transport_spec = {
-    .name = "ouroloop._core.Transport",
-    .basicsize = sizeof(TransportObject),
-    /* Not immutable, as its base is not. */
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
-        Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = Transport_slots,
-};
-
-/* Since 3.13 (some 3.12 too) a Server keeps its clients. */
-static int
-find_server_keeps_clients(module_state *state)
-{
-    PyObject *attach = PyObject_GetAttrString(state->Server, "_attach");
-    PyObject *code =
-        attach == NULL ? NULL : PyObject_GetAttrString(attach, "__code__");
-    PyObject *count =
-        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
-    long arguments = count == NULL ? -1 : PyLong_AsLong(count);
-
-    state->server_keeps_clients = arguments > 1;
-    Py_XDECREF(attach);
-    Py_XDECREF(code);
-    Py_XDECREF(count);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-int
-Transport_setup_type(PyObject *module, module_state *state)
-{
-    PyTypeObject *base = (PyTypeObject *)state->BaseTransport;
-
-    /* Our struct begins with its only field, the slot `_extra`. */
-    if (base->tp_basicsize != offsetof(TransportObject, dict)) {
-        PyErr_SetString(PyExc_SystemError,
-                        "ouroloop does not know this asyncio.BaseTransport");
-        return -1;
-    }
-    if (find_server_keeps_clients(state) < 0) {
-        return -1;
-    }
-    PyObject *bases = PyTuple_Pack(1, base);
-    if (bases == NULL) {
-        return -1;
-    }
-    state->TransportType = (PyTypeObject *)PyType_FromModuleAndSpec(
-        module, &Transport_spec, bases);
-    Py_DECREF(bases);
-    return state->TransportType == NULL ? -1 : 0;
 }

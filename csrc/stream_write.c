@@ -1,0 +1,310 @@
+/* Bytes out of a stream transport.
+
+   What is written while a callback runs is sent by one system call when it
+   ends (Stream_flush), for most messages are written in parts.  Only then is
+   known what the kernel did not take, and only for that is the socket watched
+   and the protocol paused. */
+#include "ouroloop.h"
+
+#include <errno.h>
+#include <sys/uio.h>
+
+enum {
+    MAX_UNFLUSHED = 64 * 1024, /* held back until a callback ends */
+    MAX_PARTS = 256            /* chunks per system call */
+};
+
+/* The write queue: bytes objects, oldest first. */
+
+static PyObject **
+queue_chunks(write_queue *queue)
+{
+    return queue->heap != NULL ? queue->heap : queue->inlined;
+}
+
+static int
+queue_make_room(write_queue *queue)
+{
+    PyObject **chunks = queue_chunks(queue);
+    uint32_t capacity =
+        queue->heap != NULL ? queue->capacity : WRITE_QUEUE_INLINED;
+
+    if (queue->head + queue->count < capacity) {
+        return 0;
+    }
+    if (queue->head > capacity / 2) {
+        memmove(chunks, chunks + queue->head,
+                queue->count * sizeof(PyObject *));
+        queue->head = 0;
+        return 0;
+    }
+    PyObject **heap = PyMem_New(PyObject *, (size_t)capacity * 4);
+    if (heap == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(heap, chunks + queue->head, queue->count * sizeof(PyObject *));
+    PyMem_Free(queue->heap);
+    queue->heap = heap;
+    queue->capacity = capacity * 4;
+    queue->head = 0;
+    return 0;
+}
+
+int
+Stream_queue(TransportObject *self, PyObject *bytes)
+{
+    write_queue *queue = &self->queue;
+
+    if (queue_make_room(queue) < 0) {
+        Py_DECREF(bytes);
+        return -1;
+    }
+    queue_chunks(queue)[queue->head + queue->count++] = bytes;
+    self->unsent += (size_t)PyBytes_GET_SIZE(bytes);
+    return 0;
+}
+
+/* So many bytes are gone. */
+static void
+queue_advance(TransportObject *self, size_t size)
+{
+    write_queue *queue = &self->queue;
+    PyObject **chunks = queue_chunks(queue);
+
+    self->unsent -= size;
+    size += queue->sent;
+    while (queue->count > 0) {
+        PyObject *first = chunks[queue->head];
+        if ((size_t)PyBytes_GET_SIZE(first) > size) {
+            break;
+        }
+        size -= (size_t)PyBytes_GET_SIZE(first);
+        queue->head++;
+        queue->count--;
+        Py_DECREF(first);
+    }
+    queue->sent = size;
+    if (queue->count == 0) {
+        queue->head = 0;
+        PyMem_Free(queue->heap);
+        queue->heap = NULL;
+    }
+}
+
+void
+Stream_discard(TransportObject *self)
+{
+    queue_advance(self, self->unsent);
+}
+
+/* Out. */
+
+/* As send(), of as many chunks as go into one call. */
+static ssize_t
+send_some(TransportObject *self)
+{
+    write_queue *queue = &self->queue;
+    PyObject **chunks = queue_chunks(queue) + queue->head;
+    struct iovec parts[MAX_PARTS];
+    struct msghdr message = {.msg_iov = parts};
+    ssize_t sent;
+
+    parts[0].iov_base = PyBytes_AS_STRING(chunks[0]) + queue->sent;
+    parts[0].iov_len = (size_t)PyBytes_GET_SIZE(chunks[0]) - queue->sent;
+    if (queue->count == 1) {
+        do {
+            sent = send(self->fd, parts[0].iov_base, parts[0].iov_len,
+                        COMPAT_MSG_NOSIGNAL);
+        } while (sent < 0 && errno == EINTR);
+        return sent;
+    }
+    message.msg_iovlen = queue->count < MAX_PARTS ? queue->count : MAX_PARTS;
+    for (size_t i = 1; i < (size_t)message.msg_iovlen; i++) {
+        parts[i].iov_base = PyBytes_AS_STRING(chunks[i]);
+        parts[i].iov_len = (size_t)PyBytes_GET_SIZE(chunks[i]);
+    }
+    do {
+        sent = sendmsg(self->fd, &message, COMPAT_MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+/* The set exception ends the connection.  Runs Python. */
+static int
+fail_write(TransportObject *self)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *waiter = Py_XNewRef(self->empty_waiter);
+
+    Stream_discard(self);
+    self->writing = false;
+    PyErr_SetRaisedException(Py_NewRef(exc));
+    int result =
+        Transport_fatal_error(self, "Fatal write error on socket transport");
+    if (waiter != NULL && result == 0) {
+        result = Transport_fail_waiter(waiter, exc);
+    }
+    Py_XDECREF(waiter);
+    Py_DECREF(exc);
+    return result;
+}
+
+int
+Stream_shut_down(TransportObject *self)
+{
+    if (self->eof_sent) {
+        return 0;
+    }
+    self->eof_sent = true;
+    if (shutdown(self->fd, SHUT_WR) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 0;
+}
+
+/* All is sent: do what waited for that. */
+static int
+drained(TransportObject *self)
+{
+    if (self->empty_waiter != NULL &&
+        Future_resolve(self->loop, self->empty_waiter, Py_None) < 0) {
+        return -1;
+    }
+    if (self->closing) {
+        return Transport_drained(self);
+    }
+    if (self->eof && Stream_shut_down(self) < 0) {
+        return Transport_fatal_error(self, "Fatal error on transport");
+    }
+    return 0;
+}
+
+/* Send what the kernel takes and watch for more room if that is not all.  -1
+   only with an exception that must leave run_forever().  Runs Python if the
+   connection is broken. */
+static int
+send_queue(TransportObject *self)
+{
+    while (self->queue.count > 0) {
+        size_t before = self->unsent;
+        uint32_t count = self->queue.count;
+        ssize_t sent = send_some(self);
+        if (sent < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK) {
+                break;
+            }
+            PyErr_SetFromErrno(PyExc_OSError);
+            return fail_write(self);
+        }
+        queue_advance(self, (size_t)sent);
+        if ((size_t)sent < before && count <= MAX_PARTS) {
+            break;  // It took a part of what it was given: it is full.
+        }
+    }
+    if (self->queue.count > 0 && !self->writing) {
+        self->writing = true;
+        return Transport_watch(self);
+    }
+    return 0;
+}
+
+/* Send what was held back; with the kernel full nothing is. */
+int
+Stream_settle(TransportObject *self)
+{
+    if (self->queue.count == 0 || self->writing) {
+        return 0;
+    }
+    if (send_queue(self) < 0) {
+        return -1;
+    }
+    return Transport_maybe_pause(self);
+}
+
+void
+Stream_flush(LoopObject *loop)
+{
+    /* What the callback raised is on its way to run_forever()'s caller. */
+    PyObject *raised = PyErr_GetRaisedException();
+
+    while (loop->unflushed != NULL) {
+        TransportObject *self = loop->unflushed;
+        loop->unflushed = self->next_unflushed;
+        self->next_unflushed = NULL;
+        self->held_back = false;
+        int result = 0;
+        if (self->queue.count > 0 && !self->writing) {
+            result = send_queue(self);
+        }
+        if (result == 0 && self->unsent > self->high_water) {
+            int entered = Transport_enter(self);
+            result = Transport_maybe_pause(self);
+            if (Transport_leave(self, entered) < 0) {
+                result = -1;
+            }
+        }
+        if (result < 0) {
+            Loop_fail(loop);
+        }
+        Py_DECREF(self);
+    }
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
+/* Hold it back until the end of the callback that runs now, or send it. */
+int
+Stream_send_later(TransportObject *self)
+{
+    LoopObject *loop = self->loop;
+    size_t limit =
+        self->high_water < MAX_UNFLUSHED ? self->high_water : MAX_UNFLUSHED;
+
+    if (self->writing) {
+        return Transport_maybe_pause(self);
+    }
+    if (!loop->collecting || self->unsent > limit) {
+        return Stream_settle(self);
+    }
+    if (!self->held_back) {
+        self->held_back = true;
+        Py_INCREF(self);
+        if (loop->unflushed == NULL) {
+            loop->unflushed = self;
+        }
+        else {
+            loop->last_unflushed->next_unflushed = self;
+        }
+        loop->last_unflushed = self;
+    }
+    return 0;
+}
+
+/* The kernel has room again. */
+int
+Stream_write_ready(TransportObject *self)
+{
+    if (self->conn_lost || !self->writing) {
+        return 0;
+    }
+    if (self->queue.count > 0 && send_queue(self) < 0) {
+        return -1;
+    }
+    if (self->conn_lost) {
+        return 0;  // The connection is broken.
+    }
+    if (self->queue.count == 0) {
+        self->writing = false;
+    }
+    /* May write more. */
+    if (Transport_maybe_resume(self) < 0) {
+        return -1;
+    }
+    if (self->queue.count > 0 || self->loop == NULL) {
+        return 0;
+    }
+    return drained(self);
+}
