@@ -45,22 +45,24 @@ FutureIter_am_send(PyObject *op, PyObject *Py_UNUSED(value),
     return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
-/* As tp_iternext and as the method send(): the value goes with the
-   exception. */
+/* NULL without an exception: ended, with None.  That is what await calls, and
+   it saves a StopIteration for each future without a result. */
 static PyObject *
-FutureIter_send(PyObject *op, PyObject *value)
+FutureIter_next(PyObject *op)
 {
     PyObject *result, *stop;
 
-    switch (FutureIter_am_send(op, value, &result)) {
+    switch (FutureIter_am_send(op, Py_None, &result)) {
     case PYGEN_NEXT:
         return result;
     case PYGEN_RETURN:
-        /* Made here: an instance survives as it is, a tuple or an exception
-           as the value would be taken for the arguments. */
-        stop = result == Py_None
-            ? PyObject_CallNoArgs(PyExc_StopIteration)
-            : PyObject_CallOneArg(PyExc_StopIteration, result);
+        if (result == Py_None) {
+            Py_DECREF(result);
+            return NULL;
+        }
+        /* Made here: a tuple or an exception as the value would be taken for
+           the arguments, or for the StopIteration. */
+        stop = PyObject_CallOneArg(PyExc_StopIteration, result);
         Py_DECREF(result);
         if (stop != NULL) {
             PyErr_SetObject(PyExc_StopIteration, stop);
@@ -73,9 +75,14 @@ FutureIter_send(PyObject *op, PyObject *value)
 }
 
 static PyObject *
-FutureIter_next(PyObject *op)
+FutureIter_send(PyObject *op, PyObject *Py_UNUSED(value))
 {
-    return FutureIter_send(op, Py_None);
+    PyObject *result = FutureIter_next(op);
+
+    if (result == NULL && !PyErr_Occurred()) {
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    return result;
 }
 
 static PyObject *
