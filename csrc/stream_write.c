@@ -164,10 +164,13 @@ Stream_shut_down(TransportObject *self)
     return 0;
 }
 
-/* All is sent: do what waited for that. */
+/* Do what waited for all to be sent, if it is.  Runs Python. */
 static int
-drained(TransportObject *self)
+end_if_drained(TransportObject *self)
 {
+    if (self->queue.count > 0 || self->loop == NULL) {
+        return 0;
+    }
     if (self->empty_waiter != NULL &&
         Future_resolve(self->loop, self->empty_waiter, Py_None) < 0) {
         return -1;
@@ -217,10 +220,32 @@ Stream_settle(TransportObject *self)
     if (self->queue.count == 0 || self->writing) {
         return 0;
     }
+    if (send_queue(self) < 0 || Transport_maybe_pause(self) < 0) {
+        return -1;
+    }
+    return end_if_drained(self);
+}
+
+static int
+flush_one(TransportObject *self)
+{
+    if (self->queue.count == 0 || self->writing) {
+        return 0;
+    }
     if (send_queue(self) < 0) {
         return -1;
     }
-    return Transport_maybe_pause(self);
+    if (self->unsent > self->high_water) {
+        int entered = Transport_enter(self);
+        if (entered < 0) {
+            return -1;
+        }
+        int result = Transport_maybe_pause(self);
+        if (Transport_leave(self, entered) < 0 || result < 0) {
+            return -1;
+        }
+    }
+    return end_if_drained(self);
 }
 
 void
@@ -234,18 +259,7 @@ Stream_flush(LoopObject *loop)
         loop->unflushed = self->next_unflushed;
         self->next_unflushed = NULL;
         self->held_back = false;
-        int result = 0;
-        if (self->queue.count > 0 && !self->writing) {
-            result = send_queue(self);
-        }
-        if (result == 0 && self->unsent > self->high_water) {
-            int entered = Transport_enter(self);
-            result = Transport_maybe_pause(self);
-            if (Transport_leave(self, entered) < 0) {
-                result = -1;
-            }
-        }
-        if (result < 0) {
+        if (flush_one(self) < 0) {
             Loop_fail(loop);
         }
         Py_DECREF(self);
@@ -303,8 +317,5 @@ Stream_write_ready(TransportObject *self)
     if (Transport_maybe_resume(self) < 0) {
         return -1;
     }
-    if (self->queue.count > 0 || self->loop == NULL) {
-        return 0;
-    }
-    return drained(self);
+    return end_if_drained(self);
 }

@@ -368,6 +368,7 @@ release(TransportObject *self)
     if (!self->open) {
         return;
     }
+    self->ops->discard(self);
     Transport_learn_sockname(self);  // The last chance.
     /* In this order: libuv takes the descriptor out of the epoll set, which
        must not be somebody else's by then. */
