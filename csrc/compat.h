@@ -65,8 +65,15 @@ PyObject_GetOptionalAttr(PyObject *object, PyObject *name, PyObject **result)
 }
 #endif
 
-/* 3.11 gave create_task() its context argument.  Drop with 3.10. */
+/* create_task() takes a context since 3.11, and anything since 3.14. */
 #define COMPAT_TASK_CONTEXT (PY_VERSION_HEX >= 0x030B0000)
+#if PY_VERSION_HEX >= 0x030E0000
+#define COMPAT_CREATE_TASK_ARGUMENTS "**kwargs"
+#elif PY_VERSION_HEX >= 0x030B0000
+#define COMPAT_CREATE_TASK_ARGUMENTS "*, name=None, context=None"
+#else
+#define COMPAT_CREATE_TASK_ARGUMENTS "*, name=None"
+#endif
 
 /* Until 3.11 a cancelled future keeps its error as three fields. */
 #define COMPAT_ERROR_IN_PARTS (PY_VERSION_HEX < 0x030B0000)

@@ -726,7 +726,8 @@ Proof_traverse(module_state *state, visitproc visit, void *arg)
 
     Py_VISIT(stock->FutureType);
     Py_VISIT(stock->TaskType);
-    Py_VISIT(stock->iterator);
+    /* Not the iterator: asyncio's dealloc reads its type, which the collector
+       at exit would otherwise have cleared before. */
     Py_VISIT(stock->no_args);
     Py_VISIT(stock->context_kwname);
     Py_VISIT(stock->enter_task);

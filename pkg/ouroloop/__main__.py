@@ -49,6 +49,8 @@ def run_script(path: str, args: list[str]) -> None:
     if not safe_path:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
     main.__file__ = file
+    if sys.version_info < (3, 15):
+        main.__cached__ = None
     main.__loader__ = SourceFileLoader("__main__", file)
     exec(compile(source, file, "exec", dont_inherit=True), main.__dict__)
 
