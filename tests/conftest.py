@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 import warnings
 
@@ -17,6 +18,7 @@ import pytest
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 PROJECT = os.path.dirname(TESTS)
+SETTLE = 0.5
 
 
 def pytest_configure(config):
@@ -74,13 +76,14 @@ def leftovers(loop):
     """Close the loop; what a test should have ended before, as a list of texts."""
     if loop.is_closed():
         return []
-    problems = [f"live task: {task!r}" for task in asyncio.all_tasks(loop)]
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
-    # Closed transports end within a turn or two; what is open after that was never closed.
-    for _ in range(3):
-        loop.call_soon(loop.stop)
+    # What was closed ends soon, also where the other side of a connection has to notice it.
+    deadline = time.monotonic() + SETTLE
+    while time.monotonic() < deadline and (loop._open_handles() or asyncio.all_tasks(loop)):
+        loop.call_later(0.001, loop.stop)
         loop.run_forever()
+    problems = [f"live task: {task!r}" for task in asyncio.all_tasks(loop)]
     problems += [f"open uv handle: {name}" for name in loop._open_handles()]
     loop.close()
     return problems
