@@ -49,6 +49,26 @@ call_soon_by_name(module_state *state, PyObject *loop, PyObject *callback,
     return handle == NULL ? -1 : 0;
 }
 
+/* A callable that wakes its __self__, named as asyncio's own. */
+static PyMethodDef wakeup_method = {"task_wakeup", Task_wakeup_now, METH_O,
+                                    NULL};
+
+PyObject *
+Future_new_wakeup(PyObject *task)
+{
+    return PyCFunction_New(&wakeup_method, task);
+}
+
+/* The task behind such a callable, borrowed; NULL: it is something else. */
+static PyObject *
+task_of_wakeup(PyObject *callable)
+{
+    return PyCFunction_CheckExact(callable) &&
+            PyCFunction_GET_FUNCTION(callable) == Task_wakeup_now
+        ? PyCFunction_GET_SELF(callable)
+        : NULL;
+}
+
 /* Queue one callback of a future that is done.  May run Python. */
 static int
 queue_callback(FutureObject *self, PyObject *loop, PyObject *callback,
@@ -75,7 +95,7 @@ queue_callback(FutureObject *self, PyObject *loop, PyObject *callback,
                                  context);
     }
     /* Others look at a callback's __self__ to find the task. */
-    wakeup = Task_new_wakeup(callback);
+    wakeup = Future_new_wakeup(callback);
     if (wakeup == NULL) {
         return -1;
     }
@@ -189,9 +209,9 @@ Future_result(FutureObject *self, PyObject *Py_UNUSED(ignored))
         return Py_NewRef(self->result);
     }
     module_state *state = Future_state((PyObject *)self);
-    return state == NULL ? NULL
-                         : Future_call_stock(state, state->str_result,
-                                             (PyObject *)self, NULL);
+    return state == NULL
+        ? NULL
+        : Future_call_stock(state, state->str_result, (PyObject *)self, NULL);
 }
 
 static PyObject *
@@ -268,8 +288,7 @@ call_stock_method(FutureObject *self, const char *name, PyObject *const *args,
     for (Py_ssize_t i = 0; i < count; i++) {
         all[i + 1] = args[i];
     }
-    method =
-        PyObject_GetAttrString((PyObject *)state->stock.FutureType, name);
+    method = PyObject_GetAttrString((PyObject *)state->stock.FutureType, name);
     if (method != NULL) {
         result = PyObject_Vectorcall(method, all, nargs + 1, kwnames);
         Py_DECREF(method);
@@ -292,8 +311,8 @@ only_keyword(PyObject *const *args, Py_ssize_t nargs, Py_ssize_t positional,
         return true;
     }
     if (PyTuple_GET_SIZE(kwnames) != 1 ||
-        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0),
-                                         name) != 0) {
+        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), name) !=
+            0) {
         return false;
     }
     *value = args[nargs];
@@ -328,7 +347,7 @@ static PyObject *
 Future_remove_done_callback(FutureObject *self, PyObject *callback)
 {
     PyObject *method_name = NULL, *result = NULL, *waiters = NULL;
-    PyObject *task = Task_of_wakeup(callback);
+    PyObject *task = task_of_wakeup(callback);
     module_state *state = Future_state((PyObject *)self);
 
     if (state == NULL) {
@@ -338,8 +357,7 @@ Future_remove_done_callback(FutureObject *self, PyObject *callback)
     if (method_name == NULL) {
         return NULL;
     }
-    result =
-        Future_call_stock(state, method_name, (PyObject *)self, callback);
+    result = Future_call_stock(state, method_name, (PyObject *)self, callback);
     if (result != NULL && task != NULL) {
         waiters =
             Future_call_stock(state, method_name, (PyObject *)self, task);
@@ -383,7 +401,7 @@ append_callback(PyObject *list, module_state *state, PyObject *callback,
     PyObject *pair, *shown;
     int result = -1;
 
-    shown = Py_TYPE(callback) == state->TaskType ? Task_new_wakeup(callback)
+    shown = Py_TYPE(callback) == state->TaskType ? Future_new_wakeup(callback)
                                                  : Py_NewRef(callback);
     pair = shown == NULL ? NULL : PyTuple_Pack(2, shown, context);
     if (pair != NULL) {
@@ -502,7 +520,7 @@ Future_dealloc(PyObject *op)
     /* Without an unread exception the finalizer does nothing. */
     if (((FutureObject *)op)->log_tb &&
         PyObject_CallFinalizerFromDealloc(op) < 0) {
-        return;  /* resurrected */
+        return; /* resurrected */
     }
     PyObject_GC_UnTrack(op);
     if (*(PyObject **)((char *)op + type->tp_weaklistoffset) != NULL) {
@@ -679,8 +697,8 @@ Future_setup_type(PyObject *module, module_state *state)
     if (bases == NULL) {
         return -1;
     }
-    state->FutureType = (PyTypeObject *)PyType_FromModuleAndSpec(
-        module, &Future_spec, bases);
+    state->FutureType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Future_spec, bases);
     Py_DECREF(bases);
     return state->FutureType == NULL
         ? -1

@@ -22,8 +22,7 @@ result_of(FutureObject *future)
 }
 
 static PySendResult
-FutureIter_am_send(PyObject *op, PyObject *Py_UNUSED(value),
-                   PyObject **result)
+FutureIter_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
     FutureObject *future = ((FutureIterObject *)op)->future;
 
@@ -162,8 +161,9 @@ Future_iter(PyObject *op)
         return NULL;
     }
     if (state->free_iterators.count > 0) {
-        self = (FutureIterObject *)state->free_iterators
-                   .objects[--state->free_iterators.count];
+        self =
+            (FutureIterObject *)
+                state->free_iterators.objects[--state->free_iterators.count];
         (void)PyObject_Init((PyObject *)self, state->FutureIterType);
     }
     else {
@@ -186,14 +186,10 @@ static PyMethodDef FutureIter_methods[] = {
 };
 
 static PyType_Slot FutureIter_slots[] = {
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, FutureIter_next},
-    {Py_am_send, FutureIter_am_send},
-    {Py_tp_methods, FutureIter_methods},
-    {Py_tp_traverse, FutureIter_traverse},
-    {Py_tp_clear, FutureIter_clear},
-    {Py_tp_dealloc, FutureIter_dealloc},
-    {0, NULL},
+    {Py_tp_iter, PyObject_SelfIter},       {Py_tp_iternext, FutureIter_next},
+    {Py_am_send, FutureIter_am_send},      {Py_tp_methods, FutureIter_methods},
+    {Py_tp_traverse, FutureIter_traverse}, {Py_tp_clear, FutureIter_clear},
+    {Py_tp_dealloc, FutureIter_dealloc},   {0, NULL},
 };
 
 static PyType_Spec FutureIter_spec = {

@@ -211,6 +211,8 @@ struct LoopObject {
     uv_check_t after_poll;
     uv_async_t wake;         /* call_soon_threadsafe() */
     bool uv_open;            /* uv_loop_init() was done, uv_loop_close() not */
+    bool inherited;          /* this process is a fork of the loop's */
+    LoopObject *next_loop, *previous_loop; /* open ones; see fork.c */
 
     fd_entry *fds; /* indexed by file descriptor */
     int fd_count;
@@ -236,6 +238,14 @@ Loop_enter(LoopObject *self)
 }
 
 /* error.c -- errors that have no Python caller */
+
+/* Between the two, `exc` is what sys.exc_info() tells, as in an "except"
+   clause: handlers log it from there.  `outer` keeps what was told before. */
+typedef struct {
+    PyObject *type, *value, *traceback;
+} handled_exception;
+void begin_handling(PyObject *exc, handled_exception *outer);
+void end_handling(handled_exception *outer);
 
 /* Set OSError (or its subclass) for a libuv error.  Always NULL. */
 PyObject *raise_uv(int err);
@@ -337,14 +347,6 @@ int Timers_traverse(timer_heap *self, visitproc visit, void *arg);
 /* Seconds on the loop's clock; -1.0 with an exception set on failure. */
 double Loop_now(LoopObject *self);
 
-/* proof.c -- does the running asyncio match layout.h? */
-
-/* Fill state->stock, or say there why our own types cannot be used.  Runs
-   Python. */
-int Proof_setup(PyObject *module, module_state *state);
-int Proof_traverse(module_state *state, visitproc visit, void *arg);
-void Proof_clear(module_state *state);
-
 /* registry.c -- asyncio's registers of running and current tasks */
 
 int Registry_setup(module_state *state);
@@ -371,11 +373,13 @@ int Registry_add_awaiter(module_state *state, PyObject *future,
 int Registry_discard_awaiter(module_state *state, PyObject *future,
                              PyObject *task);
 
-/* future_iter.c -- the iterator behind `await future` */
+/* proof.c -- does the running asyncio match layout.h? */
 
-int FutureIter_setup_type(PyObject *module, module_state *state);
-/* tp_iter and am_await of Future and Task: new. */
-PyObject *Future_iter(PyObject *self);
+/* Fill state->stock, or say there why our own types cannot be used.  Runs
+   Python. */
+int Proof_setup(PyObject *module, module_state *state);
+int Proof_traverse(module_state *state, visitproc visit, void *arg);
+void Proof_clear(module_state *state);
 
 /* future.c -- Future */
 
@@ -400,6 +404,8 @@ int Future_add_callback(FutureObject *self, PyObject *callback,
 /* loop.call_soon(callback[, arg], context=context).  Runs Python. */
 int call_soon_by_name(module_state *state, PyObject *loop, PyObject *callback,
                       PyObject *arg, PyObject *context);
+/* New: the callable that wakes the task, as callbacks are shown to others. */
+PyObject *Future_new_wakeup(PyObject *task);
 /* What Task has in common with Future. */
 int Future_traverse(PyObject *self, visitproc visit, void *arg);
 int Future_clear(PyObject *self);
@@ -419,20 +425,15 @@ state_of_exact(PyTypeObject *type)
     return PyModule_GetState(module);
 }
 
-/* task.c -- Task: how it is made, what it answers, how it dies */
+/* future_iter.c -- the iterator behind `await future` */
 
-int TaskStep_setup_type(PyObject *module, module_state *state);
-int Task_setup_type(PyObject *module, module_state *state);
-/* New task, its first step queued.  name and context may be NULL. */
-PyObject *Task_create(LoopObject *loop, PyObject *coro, PyObject *name,
-                      PyObject *context, bool eager_start);
-/* New: the callable that wakes the task, as asyncio's callbacks show it. */
-PyObject *Task_new_wakeup(PyObject *task);
-/* The task behind such a callable, borrowed; NULL: it is something else. */
-PyObject *Task_of_wakeup(PyObject *callable);
+int FutureIter_setup_type(PyObject *module, module_state *state);
+/* tp_iter and am_await of Future and Task: new. */
+PyObject *Future_iter(PyObject *self);
 
 /* task_step.c -- Task: step and wake-up */
 
+int TaskStep_setup_type(PyObject *module, module_state *state);
 /* One step, in the task's context and with it as the current task.  -1 only
    with an exception that must leave run_forever().  Runs Python. */
 int Task_step(PyObject *task, PyObject *exc);
@@ -444,6 +445,13 @@ PyObject *Task_wakeup_now(PyObject *task, PyObject *future);
 int Task_start(module_state *state, TaskObject *self);
 /* Queue a step; exc: what it throws into the coroutine, or NULL. */
 int Task_schedule(TaskObject *self, PyObject *exc);
+
+/* task.c -- Task: how it is made, what it answers, how it dies */
+
+int Task_setup_type(PyObject *module, module_state *state);
+/* New task, its first step queued.  name and context may be NULL. */
+PyObject *Task_create(LoopObject *loop, PyObject *coro, PyObject *name,
+                      PyObject *context, bool eager_start);
 
 /* poll.c -- who uses which descriptor; add_reader() and add_writer() */
 
@@ -592,6 +600,24 @@ int Signals_attach(LoopObject *self);
 /* Give signal.set_wakeup_fd() back to whom it belonged. */
 int Signals_detach(LoopObject *self);
 void Signals_close(LoopObject *self);
+
+/* fork.c -- what a child does to the loops that it inherits */
+
+/* Keep the list of open loops. */
+void Fork_track(LoopObject *self);
+void Fork_untrack(LoopObject *self);
+void Fork_refuse(void);
+/* -1 with RuntimeError if the loop belongs to the parent process. */
+static inline int
+Fork_check(LoopObject *self)
+{
+    if (self->inherited) {
+        Fork_refuse();
+        return -1;
+    }
+    return 0;
+}
+int Fork_setup(PyObject *module);
 
 /* run.c -- one turn of the loop: GIL, poll, timers, ready batch */
 

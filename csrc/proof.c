@@ -135,10 +135,9 @@ new_task(probe *p, PyObject *function, PyObject *arg, PyObject *name)
     PyObject *kwargs = PyDict_Copy(p->kwargs), *result = NULL;
 
     if (args != NULL && kwargs != NULL &&
-        (name == NULL ||
-         PyDict_SetItemString(kwargs, "name", name) == 0)) {
-        result = PyObject_Call((PyObject *)p->state->stock.TaskType, args,
-                               kwargs);
+        (name == NULL || PyDict_SetItemString(kwargs, "name", name) == 0)) {
+        result =
+            PyObject_Call((PyObject *)p->state->stock.TaskType, args, kwargs);
     }
     Py_XDECREF(coro);
     Py_XDECREF(args);
@@ -210,9 +209,9 @@ prove_future(probe *p)
     NEED(did(future, "set_result", first));
     EXPECT(FUTURE(future)->result == first, "result");
     EXPECT(FUTURE(future)->state == FUTURE_FINISHED, "state");
-    EXPECT(FUTURE(future)->callback0 == NULL &&
-               FUTURE(future)->callbacks == NULL,
-           "callbacks");
+    EXPECT(
+        FUTURE(future)->callback0 == NULL && FUTURE(future)->callbacks == NULL,
+        "callbacks");
     proved = true;
 done:
     Py_XDECREF(future);
@@ -287,8 +286,8 @@ prove_cancelled_future(probe *p)
     future = new_future(p);
     p->loop->debug = false;
     NEED(future != NULL);
-    NEED((traceback = PyObject_GetAttrString(future,
-                                             "_source_traceback")) != NULL);
+    NEED((traceback = PyObject_GetAttrString(future, "_source_traceback")) !=
+         NULL);
     EXPECT(FUTURE(future)->source_tb == traceback && traceback != Py_None,
            "source_tb");
     NEED(did(future, "cancel", message));
@@ -430,8 +429,7 @@ sizes_match(module_state *state)
     bool match = (future->tp_flags & wanted) == wanted &&
         (task->tp_flags & wanted) == wanted;
 #else
-    bool match =
-        future->tp_dictoffset == offsetof(FutureObject, dict) &&
+    bool match = future->tp_dictoffset == offsetof(FutureObject, dict) &&
         task->tp_dictoffset == offsetof(FutureObject, dict) &&
         future->tp_weaklistoffset == offsetof(FutureObject, weakrefs) &&
         task->tp_weaklistoffset == offsetof(FutureObject, weakrefs);
@@ -593,8 +591,8 @@ prepare(probe *p, PyObject *module)
     NEED((p->loop = (ProbeObject *)PyObject_CallNoArgs(type)) != NULL);
     p->kwargs = PyDict_New();
     NEED(p->kwargs != NULL);
-    NEED(PyDict_SetItem(p->kwargs, p->state->str_loop,
-                        (PyObject *)p->loop) == 0);
+    NEED(PyDict_SetItem(p->kwargs, p->state->str_loop, (PyObject *)p->loop) ==
+         0);
     prepared = p->wait != NULL && p->fail != NULL;
 done:
     Py_XDECREF(globals);
@@ -705,11 +703,11 @@ Proof_setup(PyObject *module, module_state *state)
         stock->layout = "none";
     }
     if (PyModule_AddStringConstant(module, "LAYOUT", stock->layout) < 0 ||
-        PyModule_AddStringConstant(
-            module, "REGISTERS",
-            !stock->fast_types          ? "none"
-                : stock->native_registers ? "native"
-                                          : "calls") < 0 ||
+        PyModule_AddStringConstant(module, "REGISTERS",
+                                   !stock->fast_types ? "none"
+                                       : stock->native_registers
+                                       ? "native"
+                                       : "calls") < 0 ||
         PyModule_AddStringConstant(
             module, "STOCK_TYPES_REASON",
             stock->reason == NULL ? "" : stock->reason) < 0) {

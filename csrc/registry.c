@@ -87,7 +87,7 @@ replace_current(LoopObject *self, PyObject *task)
     if (stock->native_registers) {
         PyObject **slot = thread_slot(stock->running_task);
         if (*slot == self->current_task) {
-            Py_XSETREF(*slot, Py_NewRef(task));  /* may run Python */
+            Py_XSETREF(*slot, Py_NewRef(task)); /* may run Python */
             return 0;
         }
     }
@@ -120,7 +120,7 @@ leave_last(LoopObject *self, PyObject *task)
     if (stock->native_registers) {
         PyObject **slot = thread_slot(stock->running_task);
         if (*slot == task) {
-            Py_CLEAR(*slot);  /* may run Python */
+            Py_CLEAR(*slot); /* may run Python */
             return 0;
         }
     }
@@ -223,7 +223,7 @@ static PyObject *
 TaskSet_tasks(TaskSetObject *self)
 {
     Py_ssize_t count = TaskSet_count(self), i = 0;
-    PyObject *list = PyList_New(count);  /* may collect garbage: tasks die */
+    PyObject *list = PyList_New(count); /* may collect garbage: tasks die */
 
     if (list == NULL || !TaskSet_is_used(self)) {
         return list;
@@ -407,8 +407,8 @@ Registry_add(module_state *state, TaskObject *task)
     TaskSetObject *set = (TaskSetObject *)state->stock.task_set;
 
     if (set == NULL) {
-        PyObject *result = PyObject_CallOneArg(state->stock.register_task,
-                                               (PyObject *)task);
+        PyObject *result =
+            PyObject_CallOneArg(state->stock.register_task, (PyObject *)task);
         Py_XDECREF(result);
         return result == NULL ? -1 : 0;
     }
@@ -435,7 +435,7 @@ Registry_enter(LoopObject *self, PyObject *task)
         return -1;
     }
     self->current_task = Py_NewRef(task);
-    Py_XDECREF(previous);  /* may run Python: the last reference */
+    Py_XDECREF(previous); /* may run Python: the last reference */
     return 0;
 }
 
@@ -449,7 +449,7 @@ Registry_leave(LoopObject *self)
     }
     self->current_task = NULL;
     int result = leave_last(self, task);
-    Py_DECREF(task);  /* may run Python: the last reference */
+    Py_DECREF(task); /* may run Python: the last reference */
     return result;
 }
 
@@ -549,8 +549,7 @@ take_over_all_tasks(module_state *state, PyObject *asyncio)
     if (state->stock.task_set == NULL) {
         goto done;
     }
-    result =
-        PyObject_SetAttrString(weak_set, "data", state->stock.task_set);
+    result = PyObject_SetAttrString(weak_set, "data", state->stock.task_set);
 done:
     Py_XDECREF(weak_set);
     Py_XDECREF(data);
@@ -571,12 +570,12 @@ Registry_setup(module_state *state)
     }
     if (import_function(asyncio, "_enter_task", &stock->enter_task) < 0 ||
         import_function(asyncio, "_leave_task", &stock->leave_task) < 0 ||
-        import_function(asyncio, "_register_task",
-                        &stock->register_task) < 0 ||
+        import_function(asyncio, "_register_task", &stock->register_task) <
+            0 ||
         import_function(asyncio, "_swap_current_task",
                         &stock->swap_current_task) < 0 ||
-        import_function(asyncio, "_current_tasks",
-                        &stock->current_tasks) < 0) {
+        import_function(asyncio, "_current_tasks", &stock->current_tasks) <
+            0) {
         goto done;
     }
 #if COMPAT_TASKS_IN_THREAD
@@ -586,9 +585,7 @@ Registry_setup(module_state *state)
         !PyDict_CheckExact(stock->current_tasks)) {
         stock->native_registers = false;
     }
-    result = stock->native_registers
-        ? take_over_all_tasks(state, asyncio)
-        : 0;
+    result = stock->native_registers ? take_over_all_tasks(state, asyncio) : 0;
 #endif
 done:
     Py_DECREF(asyncio);

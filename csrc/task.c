@@ -5,133 +5,6 @@
    the former.  Calling a task wakes it: see future.c. */
 #include "ouroloop.h"
 
-/* TaskStep: what call_soon() of a loop that is not ours, or not to be passed
-   by, gets to call for one step. */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *task;
-    PyObject *exc; /* to throw into the coroutine, or NULL */
-} TaskStepObject;
-
-static PyObject *
-TaskStep_call(TaskStepObject *self, PyObject *args, PyObject *kwargs)
-{
-    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
-        PyErr_SetString(PyExc_TypeError,
-                        "function takes no keyword arguments");
-        return NULL;
-    }
-    if (args != NULL && PyTuple_GET_SIZE(args) != 0) {
-        PyErr_SetString(PyExc_TypeError,
-                        "function takes no positional arguments");
-        return NULL;
-    }
-    return Task_step_now(self->task, self->exc);
-}
-
-static PyObject *
-TaskStep_get_self(TaskStepObject *self, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(self->task == NULL ? Py_None : self->task);
-}
-
-static int
-TaskStep_traverse(TaskStepObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->task);
-    Py_VISIT(self->exc);
-    return 0;
-}
-
-static int
-TaskStep_clear(TaskStepObject *self)
-{
-    Py_CLEAR(self->task);
-    Py_CLEAR(self->exc);
-    return 0;
-}
-
-static void
-TaskStep_dealloc(TaskStepObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-
-    PyObject_GC_UnTrack(self);
-    (void)TaskStep_clear(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyGetSetDef TaskStep_getset[] = {
-    {"__self__", (getter)TaskStep_get_self, NULL, NULL, NULL},
-    {NULL},
-};
-
-static PyType_Slot TaskStep_slots[] = {
-    {Py_tp_call, TaskStep_call},
-    {Py_tp_getset, TaskStep_getset},
-    {Py_tp_traverse, TaskStep_traverse},
-    {Py_tp_clear, TaskStep_clear},
-    {Py_tp_dealloc, TaskStep_dealloc},
-    {0, NULL},
-};
-
-static PyType_Spec TaskStep_spec = {
-    .name = "ouroloop._core.TaskStep",
-    .basicsize = sizeof(TaskStepObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-        Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = TaskStep_slots,
-};
-
-int
-TaskStep_setup_type(PyObject *module, module_state *state)
-{
-    if (!state->stock.fast_types) {
-        return 0;
-    }
-    state->TaskStepType = (PyTypeObject *)PyType_FromModuleAndSpec(
-        module, &TaskStep_spec, NULL);
-    return state->TaskStepType == NULL ? -1 : 0;
-}
-
-/* Is there a way past call_soon() for this task? */
-static inline bool
-is_direct(TaskObject *self)
-{
-    return Loop_check(self->loop) &&
-        Loop_is_direct((LoopObject *)self->loop) &&
-        PyContext_CheckExact(self->context);
-}
-
-int
-Task_schedule(TaskObject *self, PyObject *exc)
-{
-    TaskStepObject *step;
-    module_state *state;
-
-    if (is_direct(self)) {
-        return Ready_push(&((LoopObject *)self->loop)->ready, READY_STEP,
-                          (PyObject *)self, exc, NULL);
-    }
-    state = Future_state((PyObject *)self);
-    step = state == NULL
-        ? NULL
-        : PyObject_GC_New(TaskStepObject, state->TaskStepType);
-    if (step == NULL) {
-        return -1;
-    }
-    step->task = Py_NewRef((PyObject *)self);
-    step->exc = Py_XNewRef(exc);
-    PyObject_GC_Track(step);
-    int result = call_soon_by_name(state, self->loop, (PyObject *)step, NULL,
-                                   self->context);
-    Py_DECREF(step);
-    return result;
-}
-
 /* How it is made. */
 
 /* "Task-<number>"; or, where the base type formats it when asked, the
@@ -167,8 +40,8 @@ set_name(TaskObject *self, module_state *state, PyObject *name)
         name = default_name(state);
     }
     else {
-        name = PyUnicode_CheckExact(name) ? Py_NewRef(name)
-                                          : PyObject_Str(name);
+        name =
+            PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
     }
     Py_XSETREF(self->name, name);
     return name == NULL ? -1 : 0;
@@ -280,8 +153,8 @@ init(module_state *state, TaskObject *self, PyObject *coro, PyObject *loop,
 static int
 Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"coro", "loop", "name", "context", "eager_start",
-                            NULL};
+    static char *names[] = {"coro",    "loop",        "name",
+                            "context", "eager_start", NULL};
     static char *names_3_11[] = {"coro", "loop", "name", "context", NULL};
     static char *names_3_10[] = {"coro", "loop", "name", NULL};
     PyObject *coro, *loop = Py_None, *name = NULL, *context = NULL;
@@ -320,8 +193,8 @@ Task_alloc(module_state *state)
     TaskObject *self;
 
     if (state->free_tasks.count > 0) {
-        self = (TaskObject *)
-                   state->free_tasks.objects[--state->free_tasks.count];
+        self =
+            (TaskObject *)state->free_tasks.objects[--state->free_tasks.count];
         (void)PyObject_Init((PyObject *)self, state->TaskType);
     }
     else {
@@ -346,8 +219,7 @@ create_stock(LoopObject *loop, PyObject *coro, PyObject *name,
 
     if (kwargs == NULL || args == NULL ||
         PyDict_SetItem(kwargs, state->str_loop, (PyObject *)loop) < 0 ||
-        (name != NULL &&
-         PyDict_SetItem(kwargs, state->str_name, name) < 0) ||
+        (name != NULL && PyDict_SetItem(kwargs, state->str_name, name) < 0) ||
         (context != NULL &&
          PyDict_SetItem(kwargs, state->str_context, context) < 0) ||
         (eager_start &&
@@ -420,25 +292,6 @@ Task_call(PyObject *self, PyObject *args, PyObject *kwargs)
     return Task_wakeup_now(self, future);
 }
 
-/* A callable that wakes its __self__, named as asyncio's own. */
-static PyMethodDef wakeup_method = {"task_wakeup", Task_wakeup_now, METH_O,
-                                    NULL};
-
-PyObject *
-Task_new_wakeup(PyObject *task)
-{
-    return PyCFunction_New(&wakeup_method, task);
-}
-
-PyObject *
-Task_of_wakeup(PyObject *callable)
-{
-    return PyCFunction_CheckExact(callable) &&
-            PyCFunction_GET_FUNCTION(callable) == Task_wakeup_now
-        ? PyCFunction_GET_SELF(callable)
-        : NULL;
-}
-
 /* Life. */
 
 static int
@@ -477,7 +330,7 @@ Task_dealloc(PyObject *op)
     if (((self->state == FUTURE_PENDING && self->log_destroy_pending) ||
          self->log_tb) &&
         PyObject_CallFinalizerFromDealloc(op) < 0) {
-        return;  /* resurrected */
+        return; /* resurrected */
     }
     Registry_remove(self);
     PyObject_GC_UnTrack(op);
@@ -566,8 +419,8 @@ Task_setup_type(PyObject *module, module_state *state)
     if (bases == NULL) {
         return -1;
     }
-    state->TaskType = (PyTypeObject *)PyType_FromModuleAndSpec(
-        module, &Task_spec, bases);
+    state->TaskType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Task_spec, bases);
     Py_DECREF(bases);
     return state->TaskType == NULL
         ? -1

@@ -5,6 +5,130 @@
    (Task_step_now, Task_wakeup_now), with asyncio's own checks. */
 #include "ouroloop.h"
 
+/* TaskStep: what call_soon() of a loop that is not ours, or not to be passed
+   by, gets to call for one step. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *task;
+    PyObject *exc; /* to throw into the coroutine, or NULL */
+} TaskStepObject;
+
+static PyObject *
+TaskStep_call(TaskStepObject *self, PyObject *args, PyObject *kwargs)
+{
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
+        PyErr_SetString(PyExc_TypeError,
+                        "function takes no keyword arguments");
+        return NULL;
+    }
+    if (args != NULL && PyTuple_GET_SIZE(args) != 0) {
+        PyErr_SetString(PyExc_TypeError,
+                        "function takes no positional arguments");
+        return NULL;
+    }
+    return Task_step_now(self->task, self->exc);
+}
+
+static PyObject *
+TaskStep_get_self(TaskStepObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->task == NULL ? Py_None : self->task);
+}
+
+static int
+TaskStep_traverse(TaskStepObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->task);
+    Py_VISIT(self->exc);
+    return 0;
+}
+
+static int
+TaskStep_clear(TaskStepObject *self)
+{
+    Py_CLEAR(self->task);
+    Py_CLEAR(self->exc);
+    return 0;
+}
+
+static void
+TaskStep_dealloc(TaskStepObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    (void)TaskStep_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyGetSetDef TaskStep_getset[] = {
+    {"__self__", (getter)TaskStep_get_self, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot TaskStep_slots[] = {
+    {Py_tp_call, TaskStep_call},         {Py_tp_getset, TaskStep_getset},
+    {Py_tp_traverse, TaskStep_traverse}, {Py_tp_clear, TaskStep_clear},
+    {Py_tp_dealloc, TaskStep_dealloc},   {0, NULL},
+};
+
+static PyType_Spec TaskStep_spec = {
+    .name = "ouroloop._core.TaskStep",
+    .basicsize = sizeof(TaskStepObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+        Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = TaskStep_slots,
+};
+
+int
+TaskStep_setup_type(PyObject *module, module_state *state)
+{
+    if (!state->stock.fast_types) {
+        return 0;
+    }
+    state->TaskStepType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &TaskStep_spec, NULL);
+    return state->TaskStepType == NULL ? -1 : 0;
+}
+
+/* Is there a way past call_soon() for this task? */
+static inline bool
+is_direct(TaskObject *self)
+{
+    return Loop_check(self->loop) &&
+        Loop_is_direct((LoopObject *)self->loop) &&
+        PyContext_CheckExact(self->context);
+}
+
+int
+Task_schedule(TaskObject *self, PyObject *exc)
+{
+    TaskStepObject *step;
+    module_state *state;
+
+    if (is_direct(self)) {
+        return Ready_push(&((LoopObject *)self->loop)->ready, READY_STEP,
+                          (PyObject *)self, exc, NULL);
+    }
+    state = Future_state((PyObject *)self);
+    step = state == NULL
+        ? NULL
+        : PyObject_GC_New(TaskStepObject, state->TaskStepType);
+    if (step == NULL) {
+        return -1;
+    }
+    step->task = Py_NewRef((PyObject *)self);
+    step->exc = Py_XNewRef(exc);
+    PyObject_GC_Track(step);
+    int result = call_soon_by_name(state, self->loop, (PyObject *)step, NULL,
+                                   self->context);
+    Py_DECREF(step);
+    return result;
+}
+
 /* Have the next step throw RuntimeError(format % ...). */
 static int
 fail_soon(TaskObject *self, const char *format, ...)
@@ -14,7 +138,7 @@ fail_soon(TaskObject *self, const char *format, ...)
     int result = -1;
 
     va_start(arguments, format);
-    message = PyUnicode_FromFormatV(format, arguments);  /* runs Python */
+    message = PyUnicode_FromFormatV(format, arguments); /* runs Python */
     va_end(arguments);
     if (message != NULL) {
         exc = PyObject_CallOneArg(PyExc_RuntimeError, message);
@@ -98,7 +222,7 @@ await_native(module_state *state, TaskObject *self, PyObject *op)
     else {
         /* A subclass may have a __call__() of its own, and asyncio's futures
            show their callbacks. */
-        PyObject *wakeup = Task_new_wakeup((PyObject *)self);
+        PyObject *wakeup = Future_new_wakeup((PyObject *)self);
         result = wakeup == NULL
             ? -1
             : Future_add_callback(future, wakeup, self->context);
@@ -155,7 +279,7 @@ await_foreign(module_state *state, TaskObject *self, PyObject *future,
                          Py_False) < 0) {
         goto done;
     }
-    wakeup = Task_new_wakeup((PyObject *)self);
+    wakeup = Future_new_wakeup((PyObject *)self);
     if (wakeup == NULL) {
         goto done;
     }
