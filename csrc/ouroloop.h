@@ -165,6 +165,7 @@ struct TransportObject {
     bool eof, eof_sent;
     bool protocol_connected, protocol_paused;
     bool lent; /* sendfile() may watch the descriptor */
+    bool one_context; /* connection_lost(), too, is called in `context` */
 };
 
 /* What a new transport starts with.  All borrowed, NULL where there is none.
@@ -172,7 +173,9 @@ struct TransportObject {
 typedef struct {
     LoopObject *loop;
     int fd;
-    PyObject *sock, *protocol, *waiter, *extra, *server, *context;
+    PyObject *sock, *protocol, *waiter, *extra, *server;
+    PyObject *context; /* NULL: a copy of the current one */
+    bool one_context;  /* connection_lost(), too, is called in it */
     const struct sockaddr *peer; /* NULL: ask the kernel */
     socklen_t peer_size;
 } transport_origin;
@@ -528,9 +531,8 @@ int Transport_set_protocol(TransportObject *self, PyObject *protocol);
 int Transport_close(TransportObject *self);
 /* All is sent: a closing transport ends. */
 int Transport_drained(TransportObject *self);
-/* Close now; exc is what connection_lost() gets.  Abort sends what is held
-   back before and may run Python. */
-int Transport_force_close(TransportObject *self, PyObject *exc);
+/* Close now, but send what is held back; exc is what connection_lost() gets.
+   Runs Python. */
 int Transport_abort(TransportObject *self, PyObject *exc);
 /* Close now because of an error, which is reported if it is no OSError.  The
    set exception for Transport_fatal_error().  Runs Python. */

@@ -74,6 +74,7 @@ connect_protocol(ListenerObject *self, int fd, const struct sockaddr *peer,
             .protocol = *protocol,
             .server = self->server == Py_None ? NULL : self->server,
             .context = context,
+            .one_context = self->context != NULL,
         };
         transport = Stream_new(&from);
     }

@@ -305,6 +305,7 @@ Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
         .extra = given[3],
         .server = given[4],
         .context = given[5],
+        .one_context = given[5] != NULL,
     };
     return Stream_new(&from);
 }

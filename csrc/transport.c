@@ -238,9 +238,10 @@ schedule_lost(TransportObject *self, PyObject *exc)
     self->conn_lost++;
     PyObject *method = PyObject_GetAttr(
         (PyObject *)self, self->state->str__call_connection_lost);
-    HandleObject *handle = method == NULL
-        ? NULL
-        : Handle_new(loop, method, &exc, 1, self->context);
+    /* In asyncio that of whoever closes, unless the user gave one. */
+    PyObject *context = self->one_context ? self->context : NULL;
+    HandleObject *handle =
+        method == NULL ? NULL : Handle_new(loop, method, &exc, 1, context);
     if (handle != NULL) {
         result = Ready_push(&loop->ready, READY_HANDLE, (PyObject *)handle,
                             NULL, NULL);
@@ -276,8 +277,8 @@ Transport_close(TransportObject *self)
     return self->unsent == 0 ? schedule_lost(self, Py_None) : 0;
 }
 
-int
-Transport_force_close(TransportObject *self, PyObject *exc)
+static int
+force_close(TransportObject *self, PyObject *exc)
 {
     if (self->conn_lost || self->loop == NULL) {
         return 0;
@@ -295,7 +296,7 @@ Transport_abort(TransportObject *self, PyObject *exc)
     if (self->conn_lost || self->loop == NULL) {
         return 0;
     }
-    return self->ops->flush(self) < 0 ? -1 : Transport_force_close(self, exc);
+    return self->ops->flush(self) < 0 ? -1 : force_close(self, exc);
 }
 
 int
@@ -315,7 +316,7 @@ Transport_end_with(TransportObject *self, PyObject *exc, PyObject *message)
             : 0;
     }
     PyObject *raised = result < 0 ? PyErr_GetRaisedException() : NULL;
-    if (Transport_force_close(self, exc) < 0) {
+    if (force_close(self, exc) < 0) {
         Py_XDECREF(raised);
         return -1;
     }
@@ -599,6 +600,7 @@ Transport_open(TransportObject *self, const transport_origin *from)
     self->sock = Py_XNewRef(from->sock);
     self->waiter = Py_XNewRef(from->waiter);
     self->extra = Py_XNewRef(from->extra);
+    self->one_context = from->one_context;
     self->context = from->context != NULL ? Py_NewRef(from->context)
                                           : PyContext_CopyCurrent();
     if (self->context == NULL ||
