@@ -14,6 +14,20 @@ raise_uv(int err)
 }
 
 void
+begin_handling(PyObject *exc, handled_exception *outer)
+{
+    PyErr_GetExcInfo(&outer->type, &outer->value, &outer->traceback);
+    PyErr_SetExcInfo(Py_NewRef(Py_TYPE(exc)), Py_NewRef(exc),
+                     PyException_GetTraceback(exc));
+}
+
+void
+end_handling(handled_exception *outer)
+{
+    PyErr_SetExcInfo(outer->type, outer->value, outer->traceback);
+}
+
+void
 Loop_fail(LoopObject *self)
 {
     Py_XSETREF(self->error, PyErr_GetRaisedException());
@@ -37,9 +51,12 @@ Loop_report(LoopObject *self, const char *message, const char *key,
          PyDict_SetItemString(context, key, source) < 0)) {
         goto done;
     }
+    handled_exception outer;
+    begin_handling(exc, &outer);
     /* By name: the instance or a subclass may have its own. */
     result = PyObject_CallMethodOneArg(
         (PyObject *)self, self->state->str_call_exception_handler, context);
+    end_handling(&outer);
 done:
     if (result == NULL) {
         if (is_fatal()) {

@@ -131,8 +131,11 @@ report_failure(HandleObject *self, PyObject *callback, PyObject *args,
                         self->source_traceback) < 0)) {
         goto done;
     }
+    handled_exception outer;
+    begin_handling(exc, &outer);
     value = PyObject_CallMethodOneArg(
         (PyObject *)loop, loop->state->str_call_exception_handler, context);
+    end_handling(&outer);
 done:
     Py_XDECREF(exc);
     Py_XDECREF(tuple);

@@ -86,6 +86,9 @@ module_exec(PyObject *module)
     if (find_task_kwargs(state) < 0) {
         return -1;
     }
+    if (Fork_setup(module) < 0) {
+        return -1;
+    }
     return add_build_facts(module);
 }
 

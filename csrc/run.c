@@ -56,11 +56,13 @@ Run_init(LoopObject *self)
         return -1;
     }
     self->uv_open = true;
+    Fork_track(self);
     /* Only uv_async_init() can fail, for want of a file descriptor. */
     err = uv_async_init(&self->uv, &self->wake, on_wake);
     if (err < 0) {
         uv_loop_close(&self->uv);
         self->uv_open = false;
+        Fork_untrack(self);
         raise_uv(err);
         return -1;
     }
@@ -187,9 +189,13 @@ run_entries(LoopObject *self)
         int result = self->debug ? run_entry_timed(self, entry)
                                  : run_entry(self, entry);
         if (self->unflushed != NULL) {
-            Stream_flush(self);
+            PyObject *exc = result < 0 ? PyErr_GetRaisedException() : NULL;
+            Stream_flush(self);  /* runs Python */
+            if (exc != NULL) {
+                PyErr_SetRaisedException(exc);
+            }
         }
-        if (result < 0) {
+        if (result < 0 || Fork_check(self) < 0) {
             return -1;
         }
         if (self->error != NULL) {
@@ -214,6 +220,9 @@ run_batch(LoopObject *self)
 int
 Loop_turn(LoopObject *self)
 {
+    if (Fork_check(self) < 0) {
+        return -1;
+    }
     if (self->timers.count > 0 && Timers_drop_cancelled(self) < 0) {
         return -1;
     }
@@ -283,9 +292,13 @@ Loop_close_uv(LoopObject *self)
     /* Close callbacks run Python (they drop transports); what that queues on
        a closed loop is refused. */
     self->may_block = false;
-    uv_run(&self->uv, UV_RUN_DEFAULT);
+    /* Again if uv_stop() was called since the last run. */
+    while (uv_loop_alive(&self->uv)) {
+        uv_run(&self->uv, UV_RUN_DEFAULT);
+    }
     int err = uv_loop_close(&self->uv);
     self->uv_open = false;
+    Fork_untrack(self);
     PyMem_Free(self->read_buffer);
     self->read_buffer = NULL;
     PyMem_Free(self->fds);

@@ -114,6 +114,8 @@ typedef struct {
     size_t running_loop, running_task, task_list;
 } asyncio_facts;
 
+struct LoopObject;
+
 typedef struct module_state {
 #define X(name) PyTypeObject *name##Type;
     STATE_TYPES(X)
@@ -124,6 +126,7 @@ typedef struct module_state {
 #define X(module, name) PyObject *name;
     STATE_IMPORTS(X)
 #undef X
+    struct LoopObject *open_loops; /* of this interpreter; see fork.c */
     bool task_kwargs; /* create_task() passes on any keyword argument */
     bool server_keeps_clients; /* Server._attach() takes the transport */
     /* Free lists of handles, linked through their callback field. */
