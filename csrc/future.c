@@ -228,41 +228,6 @@ Future_cancelled(FutureObject *self, PyObject *Py_UNUSED(ignored))
                            self->state == FUTURE_CANCELLED);
 }
 
-static PyObject *
-Future_set_result(FutureObject *self, PyObject *result)
-{
-    if (self->loop == NULL || self->state != FUTURE_PENDING) {
-        module_state *state = Future_state((PyObject *)self);
-        return state == NULL ? NULL
-                             : Future_call_stock(state, state->str_set_result,
-                                                 (PyObject *)self, result);
-    }
-    if (Future_finish(self, result) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-Future_set_exception(FutureObject *self, PyObject *exc)
-{
-    /* What becomes of a class and of a StopIteration depends on the
-       version. */
-    if (self->loop == NULL || self->state != FUTURE_PENDING ||
-        !PyExceptionInstance_Check(exc) ||
-        PyErr_GivenExceptionMatches(exc, PyExc_StopIteration)) {
-        module_state *state = Future_state((PyObject *)self);
-        return state == NULL
-            ? NULL
-            : Future_call_stock(state, state->str_set_exception,
-                                (PyObject *)self, exc);
-    }
-    if (Future_fail(self, exc) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
 /* Have the base type's method refuse a call that ours does not understand,
    in the words of the running version. */
 static PyObject *
@@ -297,6 +262,12 @@ call_stock_method(FutureObject *self, const char *name, PyObject *const *args,
     return result;
 }
 
+static inline bool
+has_keywords(PyObject *kwnames)
+{
+    return kwnames != NULL && PyTuple_GET_SIZE(kwnames) != 0;
+}
+
 /* The one keyword argument of a call with `positional` others, or NULL where
    it is not given; false: the call is not of that form. */
 static bool
@@ -307,7 +278,7 @@ only_keyword(PyObject *const *args, Py_ssize_t nargs, Py_ssize_t positional,
     if (nargs != positional) {
         return false;
     }
-    if (kwnames == NULL || PyTuple_GET_SIZE(kwnames) == 0) {
+    if (!has_keywords(kwnames)) {
         return true;
     }
     if (PyTuple_GET_SIZE(kwnames) != 1 ||
@@ -317,6 +288,37 @@ only_keyword(PyObject *const *args, Py_ssize_t nargs, Py_ssize_t positional,
     }
     *value = args[nargs];
     return true;
+}
+
+static PyObject *
+Future_set_result(FutureObject *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    if (nargs != 1 || has_keywords(kwnames) || self->loop == NULL ||
+        self->state != FUTURE_PENDING) {
+        return call_stock_method(self, "set_result", args, nargs, kwnames);
+    }
+    if (Future_finish(self, args[0]) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Future_set_exception(FutureObject *self, PyObject *const *args,
+                     Py_ssize_t nargs, PyObject *kwnames)
+{
+    /* What becomes of a class and of a StopIteration depends on the
+       version. */
+    if (nargs != 1 || has_keywords(kwnames) || self->loop == NULL ||
+        self->state != FUTURE_PENDING || !PyExceptionInstance_Check(args[0]) ||
+        PyErr_GivenExceptionMatches(args[0], PyExc_StopIteration)) {
+        return call_stock_method(self, "set_exception", args, nargs, kwnames);
+    }
+    if (Future_fail(self, args[0]) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -344,28 +346,20 @@ Future_add_done_callback(FutureObject *self, PyObject *const *args,
 
 /* Also takes the wake-up callables that _callbacks shows. */
 static PyObject *
-Future_remove_done_callback(FutureObject *self, PyObject *callback)
+Future_remove_done_callback(FutureObject *self, PyObject *const *args,
+                            Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *method_name = NULL, *result = NULL, *waiters = NULL;
-    PyObject *task = task_of_wakeup(callback);
-    module_state *state = Future_state((PyObject *)self);
+    static const char name[] = "remove_done_callback";
+    PyObject *task, *waiters;
+    PyObject *result = call_stock_method(self, name, args, nargs, kwnames);
 
-    if (state == NULL) {
-        return NULL;
-    }
-    method_name = PyUnicode_FromString("remove_done_callback");
-    if (method_name == NULL) {
-        return NULL;
-    }
-    result = Future_call_stock(state, method_name, (PyObject *)self, callback);
-    if (result != NULL && task != NULL) {
-        waiters =
-            Future_call_stock(state, method_name, (PyObject *)self, task);
+    task = result == NULL ? NULL : task_of_wakeup(args[0]);
+    if (task != NULL) {
+        waiters = call_stock_method(self, name, &task, 1, NULL);
         Py_SETREF(result,
                   waiters == NULL ? NULL : PyNumber_Add(result, waiters));
         Py_XDECREF(waiters);
     }
-    Py_DECREF(method_name);
     return result;
 }
 
@@ -375,7 +369,7 @@ Future_cancel(FutureObject *self, PyObject *const *args, Py_ssize_t nargs,
 {
     PyObject *message;
 
-    if (nargs == 1 && (kwnames == NULL || PyTuple_GET_SIZE(kwnames) == 0)) {
+    if (nargs == 1 && !has_keywords(kwnames)) {
         message = args[0];
     }
     else if (!only_keyword(args, nargs, 0, kwnames, "msg", &message)) {
@@ -620,11 +614,12 @@ PyDoc_STRVAR(Future_doc,
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 PyMethodDef Future_methods[] = {
-    {"set_result", (PyCFunction)Future_set_result, METH_O,
+    {"set_result", FAST(Future_set_result), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("set_result($self, result, /)\n--\n\n"
                "Mark the future done with a result.\n\n"
                "Raise InvalidStateError if it is done already.")},
-    {"set_exception", (PyCFunction)Future_set_exception, METH_O,
+    {"set_exception", FAST(Future_set_exception),
+     METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("set_exception($self, exception, /)\n--\n\n"
                "Mark the future done with an exception.\n\n"
                "Raise InvalidStateError if it is done already, TypeError if "
@@ -653,7 +648,8 @@ PyMethodDef Future_methods[] = {
                "Have fn(future) called soon after the future is done.\n\n"
                "context: the contextvars.Context to call it in, by default a "
                "copy of the current one.")},
-    {"remove_done_callback", (PyCFunction)Future_remove_done_callback, METH_O,
+    {"remove_done_callback", FAST(Future_remove_done_callback),
+     METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("remove_done_callback($self, fn, /)\n--\n\n"
                "Remove all instances of a callback.\n\n"
                "Return how many were removed.")},
