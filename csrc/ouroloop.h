@@ -333,6 +333,37 @@ Ready_push_native(ready_queue *self, native_call call, PyObject *object)
     return 0;
 }
 
+/* poll.c -- who uses which descriptor; add_reader() and add_writer() */
+
+/* The entry of a descriptor, until the table grows.  NULL: MemoryError. */
+fd_entry *Fds_reserve(LoopObject *self, int fd);
+/* RuntimeError if a transport uses it.  Takes what has fileno().  Runs
+   Python. */
+int Fds_ensure_free(LoopObject *self, PyObject *file);
+/* Cancel the callbacks of a descriptor.  Runs Python. */
+void Fds_forget(LoopObject *self, int fd);
+/* uv_poll_init() on a descriptor of the loop's own, perhaps of a number that a
+   callback is left over for.  Returns libuv's error.  Runs Python. */
+int Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd);
+/* To be called before uv_poll_start() on a descriptor that others may close:
+   libuv aborts the process when it is closed before the next poll. */
+int Fds_note_armed(LoopObject *self, int fd);
+/* To be called before a poll when armed_count > 0: stop watching those. */
+void Fds_check_armed(LoopObject *self);
+/* Close every watcher and transport that is still open: the loop closes.
+   Runs Python. */
+void Fds_close(LoopObject *self);
+/* Visit transports, and handles that only the watchers hold. */
+int Fds_traverse(LoopObject *self, visitproc visit, void *arg);
+PyObject *Loop__add_reader(LoopObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames);
+PyObject *Loop__add_writer(LoopObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames);
+PyObject *Loop__remove_reader(LoopObject *self, PyObject *file);
+PyObject *Loop__remove_writer(LoopObject *self, PyObject *file);
+PyObject *Loop__ensure_fd_no_transport(LoopObject *self, PyObject *file);
+PyObject *Loop__watched(LoopObject *self, PyObject *file);
+
 /* timers.c -- call_later() and call_at() */
 
 int Timers_push(LoopObject *self, TimerHandleObject *timer);
@@ -455,34 +486,6 @@ int Task_setup_type(PyObject *module, module_state *state);
 /* New task, its first step queued.  name and context may be NULL. */
 PyObject *Task_create(LoopObject *loop, PyObject *coro, PyObject *name,
                       PyObject *context, bool eager_start);
-
-/* poll.c -- who uses which descriptor; add_reader() and add_writer() */
-
-/* The entry of a descriptor, until the table grows.  NULL: MemoryError. */
-fd_entry *Fds_reserve(LoopObject *self, int fd);
-/* RuntimeError if a transport uses it.  Takes what has fileno().  Runs
-   Python. */
-int Fds_ensure_free(LoopObject *self, PyObject *file);
-/* Cancel the callbacks of a descriptor.  Runs Python. */
-void Fds_forget(LoopObject *self, int fd);
-/* To be called before uv_poll_start() on a descriptor that others may close:
-   libuv aborts the process when it is closed before the next poll. */
-int Fds_note_armed(LoopObject *self, int fd);
-/* To be called before a poll when armed_count > 0: stop watching those. */
-void Fds_check_armed(LoopObject *self);
-/* Close every watcher and transport that is still open: the loop closes.
-   Runs Python. */
-void Fds_close(LoopObject *self);
-/* Visit transports, and handles that only the watchers hold. */
-int Fds_traverse(LoopObject *self, visitproc visit, void *arg);
-PyObject *Loop__add_reader(LoopObject *self, PyObject *const *args,
-                           Py_ssize_t nargs, PyObject *kwnames);
-PyObject *Loop__add_writer(LoopObject *self, PyObject *const *args,
-                           Py_ssize_t nargs, PyObject *kwnames);
-PyObject *Loop__remove_reader(LoopObject *self, PyObject *file);
-PyObject *Loop__remove_writer(LoopObject *self, PyObject *file);
-PyObject *Loop__ensure_fd_no_transport(LoopObject *self, PyObject *file);
-PyObject *Loop__watched(LoopObject *self, PyObject *file);
 
 /* extra_info.c -- addresses and socket object of a transport */
 

@@ -551,6 +551,13 @@ Fds_forget(LoopObject *self, int fd)
     }
 }
 
+int
+Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd)
+{
+    Fds_forget(self, fd);
+    return uv_poll_init(&self->uv, uv, fd);
+}
+
 void
 Fds_close(LoopObject *self)
 {

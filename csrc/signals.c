@@ -43,8 +43,7 @@ open_pipe(LoopObject *self)
     int err = uv_pipe(self->signal_fds, UV_NONBLOCK_PIPE, UV_NONBLOCK_PIPE);
 
     if (err == 0) {
-        err = uv_poll_init(
-            &self->uv, &self->signal_watcher, self->signal_fds[0]);
+        err = Fds_poll_init(self, &self->signal_watcher, self->signal_fds[0]);
         if (err < 0) {
             close(self->signal_fds[0]);
             close(self->signal_fds[1]);

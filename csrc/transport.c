@@ -564,9 +564,6 @@ queue_connection_made(TransportObject *self)
 static int
 start_using(TransportObject *self, LoopObject *loop, int fd)
 {
-    /* A callback of add_reader() left over from before, perhaps for another
-       descriptor of this number.  Runs Python. */
-    Fds_forget(loop, fd);
     fd_entry *entry = Fds_reserve(loop, fd);
     if (entry == NULL) {
         return -1;
@@ -577,12 +574,12 @@ start_using(TransportObject *self, LoopObject *loop, int fd)
                      entry->transport);
         return -1;
     }
-    int err = uv_poll_init(&loop->uv, &self->uv, fd);
+    int err = Fds_poll_init(loop, &self->uv, fd);  // The table may grow.
     if (err < 0) {
         raise_uv(err);
         return -1;
     }
-    entry->transport = self;
+    loop->fds[fd].transport = self;
     self->fd = fd;
     self->open = true;
     Py_INCREF(self);
