@@ -10,16 +10,19 @@ import sys
 import traceback
 import unittest
 
+import expected
 from swap import Swap
 
 
 class Reporter(unittest.TestResult):
     """Writes one JSON line when a test begins and one when its outcome is known."""
 
-    def __init__(self, fd, limit):
+    def __init__(self, fd, limit, limit_of_expected):
+        """`limit_of_expected(test)`: a shorter limit for a test that the table names, or None."""
         super().__init__()
         self._fd = fd
         self._limit = limit
+        self._limit_of_expected = limit_of_expected
         self._outcome = None
 
     def send(self, **event):
@@ -32,7 +35,8 @@ class Reporter(unittest.TestResult):
         self._outcome = ("ok", "")
         self.send(event="start", id=test.id())
         # A C thread of its own: it also ends a test that hangs in C code while holding the GIL.
-        faulthandler.dump_traceback_later(self._limit, exit=True)
+        limit = self._limit_of_expected(test) or self._limit
+        faulthandler.dump_traceback_later(limit, exit=True)
 
     def stopTest(self, test):
         faulthandler.cancel_dump_traceback_later()
@@ -73,6 +77,11 @@ def format_error(err):
     return "".join(traceback.format_exception(*err))
 
 
+def short(test):
+    """`Class.test_y` of a test."""
+    return ".".join(test.id().split(".")[-2:])
+
+
 def flatten(suite):
     for item in suite:
         if isinstance(item, unittest.TestSuite):
@@ -111,16 +120,17 @@ def main():
             only = set(json.load(file))
         tests = [test for test in tests if test.id() in only]
     if args.match:
-        prefix = f"{module.__name__}."
-        tests = [
-            test for test in tests if fnmatch.fnmatch(test.id().replace(prefix, ""), args.match)
-        ]
+        tests = [test for test in tests if fnmatch.fnmatch(short(test), args.match)]
     if args.done:
         with open(args.done) as file:
             done = set(json.load(file))
         tests = [test for test in tests if test.id() not in done]
 
-    reporter = Reporter(args.fd, args.limit)
+    def limit_of_expected(test):
+        if args.loop == "ouroloop" and expected.find(args.module, short(test)):
+            return expected.LIMIT
+
+    reporter = Reporter(args.fd, args.limit, limit_of_expected)
     reporter.send(event="plan", count=len(tests))
     unittest.TestSuite(tests).run(reporter)
     faulthandler.dump_traceback_later(args.limit, exit=True)
