@@ -47,8 +47,7 @@ Loop_report(LoopObject *self, const char *message, const char *key,
     exc = PyErr_GetRaisedException();
     context = Py_BuildValue("{s:s,s:O}", "message", message, "exception", exc);
     if (context == NULL ||
-        (source != NULL &&
-         PyDict_SetItemString(context, key, source) < 0)) {
+        (source != NULL && PyDict_SetItemString(context, key, source) < 0)) {
         goto done;
     }
     handled_exception outer;

@@ -73,8 +73,7 @@ Fork_setup(PyObject *module)
 
     function = PyCFunction_NewEx(&after_fork_method, module, NULL);
     os = PyImport_ImportModule("os");
-    add = os == NULL
-        ? NULL : PyObject_GetAttrString(os, "register_at_fork");
+    add = os == NULL ? NULL : PyObject_GetAttrString(os, "register_at_fork");
     args = PyTuple_New(0);
     if (function == NULL || add == NULL || args == NULL) {
         goto done;

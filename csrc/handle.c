@@ -119,7 +119,8 @@ report_failure(HandleObject *self, PyObject *callback, PyObject *args,
     tuple = args_tuple(args, nargs);
     text = tuple == NULL ? NULL : describe_call(loop, callback, tuple);
     message = text == NULL
-        ? NULL : PyUnicode_FromFormat("Exception in callback %U", text);
+        ? NULL
+        : PyUnicode_FromFormat("Exception in callback %U", text);
     if (message == NULL) {
         goto done;
     }
@@ -257,9 +258,8 @@ Handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
            Py_ssize_t nargs, PyObject *context)
 {
     module_state *state = loop->state;
-    HandleObject *self =
-        allocate(state->HandleType, &state->free_handles,
-                 &state->free_handle_count);
+    HandleObject *self = allocate(state->HandleType, &state->free_handles,
+                                  &state->free_handle_count);
 
     if (self != NULL &&
         set_up(self, loop, callback, args, nargs, context) < 0) {
@@ -274,9 +274,8 @@ TimerHandle_new(LoopObject *loop, double when, PyObject *when_object,
                 PyObject *context)
 {
     module_state *state = loop->state;
-    TimerHandleObject *self =
-        allocate(state->TimerHandleType, &state->free_timers,
-                 &state->free_timer_count);
+    TimerHandleObject *self = allocate(
+        state->TimerHandleType, &state->free_timers, &state->free_timer_count);
 
     if (self == NULL) {
         return NULL;

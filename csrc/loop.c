@@ -15,7 +15,7 @@ check_closed(LoopObject *self)
 }
 
 /* call_soon() and its kin: required arguments, by position or by name, then
-   *args for the callback, and context by name only. */
+ *args for the callback, and context by name only. */
 typedef struct {
     const char *method;
     const char *names[2];
@@ -57,7 +57,8 @@ take_keywords(const call_spec *spec, PyObject *kwnames, call_args *call)
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *value = i < spec->required
-            ? find_keyword(values, kwnames, spec->names[i]) : NULL;
+            ? find_keyword(values, kwnames, spec->names[i])
+            : NULL;
         known += value != NULL;
         if (i >= call->nargs) {
             call->by_name[i] = value;
@@ -76,8 +77,7 @@ take_keywords(const call_spec *spec, PyObject *kwnames, call_args *call)
          known < PyTuple_GET_SIZE(kwnames) && i < PyTuple_GET_SIZE(kwnames);
          i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-        bool expected =
-            PyUnicode_CompareWithASCIIString(key, "context") == 0;
+        bool expected = PyUnicode_CompareWithASCIIString(key, "context") == 0;
         for (Py_ssize_t k = 0; k < spec->required; k++) {
             expected = expected ||
                 PyUnicode_CompareWithASCIIString(key, spec->names[k]) == 0;
@@ -176,8 +176,9 @@ call_soon(LoopObject *self, const call_spec *spec, bool check_thread,
     }
     handle = Handle_new(self, call.args[0], call.args + 1, call.nargs - 1,
                         call.context);
-    if (handle != NULL && Ready_push(&self->ready, READY_HANDLE,
-                                     (PyObject *)handle, NULL, NULL) < 0) {
+    if (handle != NULL &&
+        Ready_push(&self->ready, READY_HANDLE, (PyObject *)handle, NULL,
+                   NULL) < 0) {
         Py_CLEAR(handle);
     }
 done:
@@ -236,7 +237,7 @@ call_later(LoopObject *self, const call_args *call)
         PyErr_SetString(PyExc_TypeError, "delay must not be None");
         return NULL;
     }
-    double now = Loop_now(self);  /* runs Python if it is the user's */
+    double now = Loop_now(self); /* runs Python if it is the user's */
     if (now == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
@@ -309,11 +310,11 @@ Loop_create_future(LoopObject *self, PyObject *Py_UNUSED(ignored))
 /* Not what the fast path knows: a task factory, or arguments of a newer
    asyncio.  Its own create_task() does what it does on this version. */
 static PyObject *
-create_task_by_stock(LoopObject *self, PyObject *const *args,
-                     Py_ssize_t nargs, PyObject *kwnames)
+create_task_by_stock(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames)
 {
-    PyObject *bound = PyObject_GetAttrString(self->state->BaseEventLoop,
-                                             "create_task");
+    PyObject *bound =
+        PyObject_GetAttrString(self->state->BaseEventLoop, "create_task");
     PyObject *result = NULL;
     Py_ssize_t count = nargs;
 
@@ -498,8 +499,8 @@ Loop__open_handles(LoopObject *self, PyObject *Py_UNUSED(ignored))
     uv_walk(&self->uv, append_name, list);
     /* Not those of the loop itself: prepare, check, async, and the polls of
        the timer and of the signal pipe. */
-    Py_ssize_t own_polls = (self->timers.wake_fd >= 0) +
-        (self->signal_fds[0] >= 0);
+    Py_ssize_t own_polls =
+        (self->timers.wake_fd >= 0) + (self->signal_fds[0] >= 0);
     for (Py_ssize_t i = PyList_GET_SIZE(list); i-- > 0;) {
         PyObject *name = PyList_GET_ITEM(list, i);
         bool is_poll = PyUnicode_CompareWithASCIIString(name, "poll") == 0;
@@ -744,16 +745,11 @@ static PyGetSetDef Loop_getset[] = {
 };
 
 static PyType_Slot Loop_slots[] = {
-    {Py_tp_doc, (void *)Loop_doc},
-    {Py_tp_new, Loop_new},
-    {Py_tp_dealloc, Loop_dealloc},
-    {Py_tp_traverse, Loop_traverse},
-    {Py_tp_clear, Loop_clear},
-    {Py_tp_setattro, Loop_setattro},
-    {Py_tp_methods, Loop_methods},
-    {Py_tp_members, Loop_members},
-    {Py_tp_getset, Loop_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)Loop_doc}, {Py_tp_new, Loop_new},
+    {Py_tp_dealloc, Loop_dealloc}, {Py_tp_traverse, Loop_traverse},
+    {Py_tp_clear, Loop_clear},     {Py_tp_setattro, Loop_setattro},
+    {Py_tp_methods, Loop_methods}, {Py_tp_members, Loop_members},
+    {Py_tp_getset, Loop_getset},   {0, NULL},
 };
 
 static PyType_Spec Loop_spec = {
@@ -769,6 +765,6 @@ Loop_setup_type(PyObject *module, module_state *state)
 {
     state->LoopType =
         (PyTypeObject *)PyType_FromModuleAndSpec(module, &Loop_spec, NULL);
-    return state->LoopType == NULL
-        ? -1 : PyModule_AddType(module, state->LoopType);
+    return state->LoopType == NULL ? -1
+                                   : PyModule_AddType(module, state->LoopType);
 }

@@ -22,8 +22,8 @@ static int
 find_task_kwargs(module_state *state)
 {
     long flags = -1;
-    PyObject *function = PyObject_GetAttrString(state->BaseEventLoop,
-                                                "create_task");
+    PyObject *function =
+        PyObject_GetAttrString(state->BaseEventLoop, "create_task");
     PyObject *code =
         function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
     PyObject *value =
@@ -134,8 +134,7 @@ module_free(void *module)
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
-    COMPAT_MULTIPLE_INTERPRETERS
-    {0, NULL},
+    COMPAT_MULTIPLE_INTERPRETERS{0, NULL},
 };
 
 struct PyModuleDef ouroloop_module = {

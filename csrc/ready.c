@@ -16,8 +16,7 @@ Ready_grow(ready_queue *self)
         return -1;
     }
     for (size_t i = 0; i < self->count; i++) {
-        entries[i] =
-            self->entries[(self->head + i) & (self->capacity - 1)];
+        entries[i] = self->entries[(self->head + i) & (self->capacity - 1)];
     }
     PyMem_Free(self->entries);
     self->entries = entries;

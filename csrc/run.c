@@ -162,8 +162,8 @@ run_entry_timed(LoopObject *self, ready_entry entry)
         result = Handle_run(handle);
         double seconds = (double)(uv_hrtime() - start_ns) / 1e9;
         if (result == 0) {
-            value = PyObject_CallMethod((PyObject *)self, "_log_if_slow",
-                                        "Od", object, seconds);
+            value = PyObject_CallMethod((PyObject *)self, "_log_if_slow", "Od",
+                                        object, seconds);
             result = value == NULL ? -1 : 0;
             Py_XDECREF(value);
         }
@@ -190,7 +190,7 @@ run_entries(LoopObject *self)
                                  : run_entry(self, entry);
         if (self->unflushed != NULL) {
             PyObject *exc = result < 0 ? PyErr_GetRaisedException() : NULL;
-            Stream_flush(self);  /* runs Python */
+            Stream_flush(self); /* runs Python */
             if (exc != NULL) {
                 PyErr_SetRaisedException(exc);
             }

@@ -95,8 +95,7 @@ Timers_push(LoopObject *loop, TimerHandleObject *timer)
         self->capacity = capacity;
     }
     self->entries[self->count].when = timer->when;
-    self->entries[self->count].timer =
-        (TimerHandleObject *)Py_NewRef(timer);
+    self->entries[self->count].timer = (TimerHandleObject *)Py_NewRef(timer);
     timer->scheduled = true;
     sift_down(self->entries, 0, self->count++);
     return 0;
@@ -159,7 +158,7 @@ Timers_push_due(LoopObject *loop)
     if (self->count == 0) {
         return 0;
     }
-    double now = Loop_now(loop);  /* runs Python if it is the user's */
+    double now = Loop_now(loop); /* runs Python if it is the user's */
     if (now == -1.0 && PyErr_Occurred()) {
         return -1;
     }
@@ -167,9 +166,8 @@ Timers_push_due(LoopObject *loop)
     double end = now + 1e-9;
     while (self->count > 0 && self->entries[0].when < end) {
         TimerHandleObject *timer = pop(self);
-        int result =
-            Ready_push(&loop->ready, READY_HANDLE, (PyObject *)timer, NULL,
-                       NULL);
+        int result = Ready_push(&loop->ready, READY_HANDLE, (PyObject *)timer,
+                                NULL, NULL);
         Py_DECREF(timer);
         if (result < 0) {
             return -1;
@@ -225,7 +223,7 @@ Timers_arm(LoopObject *loop)
         return -1;
     }
     if (when != INFINITY) {
-        double now = Loop_now(loop);  /* runs Python if it is the user's */
+        double now = Loop_now(loop); /* runs Python if it is the user's */
         if (now == -1.0 && PyErr_Occurred()) {
             return -1;
         }
@@ -264,8 +262,8 @@ int
 Timers_traverse(timer_heap *self, visitproc visit, void *arg)
 {
     for (size_t i = 0; i < self->count; i++) {
-        int result = Handle_visit_as_part(
-            &self->entries[i].timer->handle, visit, arg);
+        int result =
+            Handle_visit_as_part(&self->entries[i].timer->handle, visit, arg);
         if (result != 0) {
             return result;
         }

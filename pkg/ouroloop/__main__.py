@@ -33,7 +33,7 @@ def run_script(path: str, args: list[str]) -> None:
     sys.argv = [path, *args]
     main = new_main()
     safe_path = getattr(sys.flags, "safe_path", False)
-    if os.path.isdir(path) or not path.endswith(".py") and pkgutil.get_importer(path):
+    if os.path.isdir(path) or (not path.endswith(".py") and pkgutil.get_importer(path)):
         # A directory or an archive with a __main__.py.
         sys.path.insert(0, path)
         runpy._run_module_as_main("__main__", alter_argv=False)
@@ -66,21 +66,19 @@ def without_our_frames(exc: BaseException) -> BaseException:
 
 
 def main(argv: list[str]) -> None:
-    if argv[:1] == ["-m"] and len(argv) > 1:
-        run, target, args = run_module, argv[1], argv[2:]
-    elif argv and not argv[0].startswith("-"):
-        run, target, args = run_script, argv[0], argv[1:]
-    else:
+    is_module = argv[:1] == ["-m"] and len(argv) > 1
+    if not is_module and (not argv or argv[0].startswith("-")):
         print(__doc__, file=sys.stderr)
         sys.exit(0 if argv in (["-h"], ["--help"]) else 2)
     install()
     try:
-        run(target, args)
+        if is_module:
+            run_module(argv[1], argv[2:])
+        else:
+            run_script(argv[0], argv[1:])
     except BaseException:
         hook = sys.excepthook
-        sys.excepthook = lambda kind, exc, _: hook(
-            kind, without_our_frames(exc), exc.__traceback__
-        )
+        sys.excepthook = lambda kind, exc, _: hook(kind, without_our_frames(exc), exc.__traceback__)
         raise
 
 

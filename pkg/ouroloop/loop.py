@@ -14,7 +14,7 @@ import threading
 from asyncio import base_events, events, sslproto
 from asyncio.log import logger
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _core
 
@@ -78,12 +78,12 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        super().__init__(LibuvSelector(self))
+        super().__init__(cast(selectors.BaseSelector, LibuvSelector(self)))
 
     def _make_self_pipe(self) -> None:
         # libuv has its own way to wake the loop; only signals need a file
         # descriptor, and asyncio asks for it under this name.
-        self._csock = WakeupSocket(self)
+        self._csock: WakeupSocket | None = WakeupSocket(self)
 
     def _close_self_pipe(self) -> None:
         self._csock = None
@@ -129,14 +129,14 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         rawsock: socket.socket,
         protocol: asyncio.BaseProtocol,
         sslcontext: "ssl.SSLContext",
-        waiter: "asyncio.Future[None] | None" = None,
+        waiter: Any = None,
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
         context: contextvars.Context | None = None,
         server_side: bool = False,
         server_hostname: str | None = None,
-        **timeouts: float | None,
+        **timeouts: Any,
     ) -> asyncio.Transport:
         # As asyncio's own, but over a transport of ours.
         ssl_protocol = sslproto.SSLProtocol(

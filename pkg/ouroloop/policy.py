@@ -8,6 +8,7 @@ from .loop import Loop
 
 __all__ = ("EventLoopPolicy", "install")
 
+
 # By this name, as the public ones warn on 3.14 even when only looked at.
 class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy):
     """The default policy of asyncio with ouroloop.Loop as its loop.

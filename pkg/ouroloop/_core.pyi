@@ -1,0 +1,119 @@
+# The types of the compiled half; what things mean stands in its docstrings.
+import asyncio
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextvars import Context
+from typing import Any, ClassVar, TypeAlias, TypeVar, final
+
+from typing_extensions import TypeVarTuple, Unpack, disjoint_base
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+_CoroutineLike: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, None, _T]
+
+LIBUV_COMPILED: str
+LIBUV_RUNNING: str
+BUILD_FLAGS: str
+LAYOUT: str
+REGISTERS: str
+FAST_TYPES: bool
+STOCK_TYPES_REASON: str
+
+class Future(asyncio.Future[_T]): ...
+
+@disjoint_base
+class Task(asyncio.Task[_T], Future[_T]): ...
+
+@final
+class StreamTransport(asyncio.Transport):
+    max_size: ClassVar[int]
+    def write(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview], /) -> None: ...
+    _lent: bool
+    @property
+    def _sock(self) -> socket.socket | None: ...
+    def _make_empty_waiter(self) -> asyncio.Future[None]: ...
+    def _reset_empty_waiter(self) -> None: ...
+
+@disjoint_base
+class Loop:
+    _closed: bool
+    _debug: bool
+    _stopping: bool
+    _thread_id: int | None
+    _task_factory: Any
+    _current_handle: asyncio.Handle | None
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def time(self) -> float: ...
+    def create_future(self) -> asyncio.Future[Any]: ...
+    if sys.version_info >= (3, 14):
+        def create_task(
+            self,
+            coro: _CoroutineLike[_T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_T]: ...
+    elif sys.version_info >= (3, 11):
+        def create_task(
+            self,
+            coro: _CoroutineLike[_T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self, coro: _CoroutineLike[_T], *, name: object = None
+        ) -> asyncio.Task[_T]: ...
+
+    def stop(self) -> None: ...
+    def is_running(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+    def get_debug(self) -> bool: ...
+    def _run(self) -> None: ...
+    def _run_once(self) -> None: ...
+    def _close_uv(self) -> None: ...
+    def _attach_signals(self) -> None: ...
+    def _detach_signals(self) -> None: ...
+    def _signal_fd(self) -> int: ...
+    def _open_handles(self) -> list[str]: ...
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        context: Context | None = None,
+    ) -> StreamTransport: ...
+    def _watched(self, fd: int, /) -> int: ...
