@@ -95,10 +95,12 @@ PyAPI_FUNC(int) _PyDict_SetItem_KnownHash(PyObject *mp, PyObject *key,
 #endif
 
 /* 3.14 moved the registers of tasks from module-wide sets and dicts to the
-   thread state and keeps edges between awaited and awaiting.
-   Drop with 3.13. */
+   thread state, keeps edges between awaited and awaiting, renamed a method in
+   an error message, and its iterator of a future no longer drops the future
+   when it ends.  Drop with 3.13. */
 #define COMPAT_TASKS_IN_THREAD (PY_VERSION_HEX >= 0x030E0000)
 #define COMPAT_AWAITED_BY (PY_VERSION_HEX >= 0x030E0000)
+#define COMPAT_ENDED_ITERATOR_LETS_GO (PY_VERSION_HEX < 0x030E0000)
 #if PY_VERSION_HEX >= 0x030C0000
 #define COMPAT_ALL_TASKS "_scheduled_tasks"
 #else

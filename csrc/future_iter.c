@@ -4,7 +4,7 @@
 
 typedef struct {
     PyObject_HEAD
-    FutureObject *future; /* NULL once closed or thrown into */
+    FutureObject *future; /* NULL: ended */
 } FutureIterObject;
 
 /* End the iteration with what the future came to.  NULL: its exception. */
@@ -24,7 +24,8 @@ result_of(FutureObject *future)
 static PySendResult
 FutureIter_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
-    FutureObject *future = ((FutureIterObject *)op)->future;
+    FutureIterObject *self = (FutureIterObject *)op;
+    FutureObject *future = self->future;
 
     if (future == NULL) {
         *result = Py_NewRef(Py_None);
@@ -41,6 +42,9 @@ FutureIter_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
         return PYGEN_ERROR;
     }
     *result = result_of(future);
+    if (COMPAT_ENDED_ITERATOR_LETS_GO) {
+        Py_CLEAR(self->future);  /* may run Python: the last reference */
+    }
     return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
