@@ -93,6 +93,7 @@ class Outcome:
         text = re.sub(r"<\w+\.\.\.[^()]*bufsize[^()]*>", "<transport>", text)
         # Python names the class that defines a method, C functions only themselves.
         text = re.sub(r"\b[A-Z]\w+\.(\w+\(\) (missing|got|takes))", r"\1", text)
+        text = re.sub(r"'(_asyncio|ouroloop)\.(Future|Task)'", r"'\2'", text)
         text = re.sub(r"<[\w.]*TaskStep\w* object", "<TaskStep object", text)
         text = re.sub(r"0x[0-9a-f]+", "0x...", text)
         text = re.sub(r"\bTask-\d+", "Task-N", text)
