@@ -158,29 +158,30 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
     static char *names_3_11[] = {"coro", "loop", "name", "context", NULL};
     static char *names_3_10[] = {"coro", "loop", "name", NULL};
     PyObject *coro, *loop = Py_None, *name = NULL, *context = NULL;
-    int eager_start = 0;
+    int eager_start = 0, parsed;
     module_state *state = state_of(self);
 
     if (state == NULL) {
         return -1;
     }
     if (COMPAT_EAGER_START) {
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOp:Task", names,
-                                         &coro, &loop, &name, &context,
-                                         &eager_start)) {
-            return -1;
-        }
+        parsed = PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOp:Task",
+                                             names, &coro, &loop, &name,
+                                             &context, &eager_start);
     }
     else if (COMPAT_TASK_CONTEXT) {
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO:Task",
-                                         names_3_11, &coro, &loop, &name,
-                                         &context)) {
-            return -1;
-        }
+        parsed = PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO:Task",
+                                             names_3_11, &coro, &loop, &name,
+                                             &context);
     }
-    else if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OO:Task",
-                                          names_3_10, &coro, &loop, &name)) {
-        return -1;
+    else {
+        parsed = PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OO:Task",
+                                             names_3_10, &coro, &loop, &name);
+    }
+    if (!parsed) {
+        /* Let the base type refuse it, in the words of its version. */
+        PyErr_Clear();
+        return state->stock.TaskType->tp_init(self, args, kwargs);
     }
     return init(state, (TaskObject *)self, coro, loop, name, context,
                 eager_start);

@@ -663,8 +663,10 @@ Task_start(module_state *state, TaskObject *self)
     if (previous == NULL) {
         goto done;
     }
-    if (Registry_add(state, self) == 0 && PyContext_Enter(context) == 0) {
-        result = run_step(state, self, NULL);
+    if (PyContext_Enter(context) == 0) {
+        if (Registry_add(state, self) == 0) {
+            result = run_step(state, self, NULL);
+        }
         raised = result < 0 ? PyErr_GetRaisedException() : NULL;
         if (PyContext_Exit(context) < 0) {
             result = -1;

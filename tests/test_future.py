@@ -10,10 +10,9 @@ import sys
 import traceback
 import weakref
 
+import ouroloop
 import pytest
 from outcome import Outcome, stock_loop
-
-import ouroloop
 
 if not ouroloop.build_info()["fast_types"]:
     pytest.skip("Future is asyncio's own here", allow_module_level=True)
@@ -375,7 +374,9 @@ def test_same_as_asyncios(case, new_event_loop):
     def without_places(line):
         # In debug mode a repr says where the future was made.
         line = re.sub(r" created at [^>)]*|future\.py:\d+", "", line)
-        return line.replace("on_stock_loop", "on_loop").replace("ouroloop.Future", "_asyncio.Future")
+        return line.replace("on_stock_loop", "on_loop").replace(
+            "ouroloop.Future", "_asyncio.Future"
+        )
 
     assert list(map(without_places, ours.lines())) == list(map(without_places, stock.lines()))
 
@@ -523,12 +524,12 @@ def test_debug_mode_keeps_where_it_was_made(loop):
 def test_traceback_does_not_grow(loop):
     def lengths(future):
         try:
-            raise ValueError
+            raise ValueError("set")
         except ValueError as error:
             future.set_exception(error)
         found = []
         for _ in range(4):
-            with pytest.raises(ValueError) as caught:
+            with pytest.raises(ValueError, match="set") as caught:
                 future.result()
             found.append(len(traceback.extract_tb(caught.value.__traceback__)))
         return found

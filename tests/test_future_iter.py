@@ -6,9 +6,8 @@ import itertools
 import sys
 import weakref
 
-import pytest
-
 import ouroloop
+import pytest
 
 if not ouroloop.build_info()["fast_types"]:
     pytest.skip("Future is asyncio's own here", allow_module_level=True)
