@@ -89,35 +89,45 @@ keep_address(TransportObject *self, inet_address *slot, PyObject *name,
     return result;
 }
 
+/* The peer's, unless whoever makes the transport knows better. */
+static int
+learn_peername(TransportObject *self, const transport_origin *from)
+{
+    PyObject *name = self->state->str_peername;
+    struct sockaddr_storage storage;
+    struct sockaddr *address = (struct sockaddr *)&storage;
+    socklen_t size = sizeof(storage);
+    int given = self->extra == NULL ? 0 : PyDict_Contains(self->extra, name);
+
+    if (given != 0) {
+        return given < 0 ? -1 : 0;
+    }
+    if (from->peer != NULL) {
+        return keep_address(self, &self->peer, name, from->peer,
+                            from->peer_size);
+    }
+    return getpeername(self->fd, address, &size) < 0
+        ? 0
+        : keep_address(self, &self->peer, name, address, size);
+}
+
 int
 Transport_learn_addresses(TransportObject *self, const transport_origin *from)
 {
     struct sockaddr_storage storage;
     struct sockaddr *address = (struct sockaddr *)&storage;
     socklen_t size = sizeof(storage);
-    module_state *state = self->state;
 
-    if (from->peer != NULL) {
-        if (keep_address(self, &self->peer, state->str_peername, from->peer,
-                         from->peer_size) < 0) {
-            return -1;
-        }
-        if (self->peer.any.sa_family != AF_UNSPEC) {
-            return 0;  // The local one does not change: ask when needed.
-        }
-    }
-    else if (getpeername(self->fd, address, &size) == 0 &&
-             keep_address(self, &self->peer, state->str_peername, address,
-                          size) < 0) {
+    if (learn_peername(self, from) < 0) {
         return -1;
     }
-    size = sizeof(storage);
-    if (getsockname(self->fd, address, &size) == 0 &&
-        keep_address(self, &self->local, state->str_sockname, address, size) <
-            0) {
-        return -1;
+    /* That of a TCP connection can be asked for later. */
+    if (self->peer.any.sa_family != AF_UNSPEC ||
+        getsockname(self->fd, address, &size) < 0) {
+        return 0;
     }
-    return 0;
+    return keep_address(self, &self->local, self->state->str_sockname, address,
+                        size);
 }
 
 void

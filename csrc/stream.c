@@ -89,7 +89,7 @@ read_bytes(TransportObject *self)
     LoopObject *loop = self->loop;
     PyObject *data = NULL;
     ssize_t count;
-    size_t size = self->read_size;
+    size_t size = Py_MIN(self->read_size, self->max_size);
 
     if (size > 0) {
         data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);

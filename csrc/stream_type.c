@@ -94,7 +94,7 @@ join(PyObject *list)
 {
     PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
     PyObject *joined =
-        empty == NULL ? NULL : PyObject_CallMethod(empty, "join", "O", list);
+        empty == NULL ? NULL : PyObject_CallMethod(empty, "join", "(O)", list);
 
     Py_XDECREF(empty);
     return joined;

@@ -1,0 +1,599 @@
+"""csrc/transport.c: what every transport shares, from connection_made() to connection_lost()."""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import os
+import socket
+import sys
+import weakref
+
+import pytest
+from network import Recorder, connected, read_all, tcp_pair, turns, until
+
+# --- opening
+
+
+def test_order_of_opening(loop):
+    """connection_made(), then whoever waits for the transport, and only then data."""
+    order = []
+
+    class Protocol(Recorder):
+        def connection_made(self, transport):
+            order.append("made")
+            super().connection_made(transport)
+
+        def data_received(self, data):
+            order.append("data")
+
+    async def main():
+        a, b = socket.socketpair()
+        with b:
+            b.send(b"there from the start")
+            transport, protocol = await loop.create_connection(Protocol, sock=a)
+            order.append("returned")
+            await until(lambda: order[-1] == "data")
+            transport.close()
+            await protocol.lost
+
+    for _ in range(200):
+        loop.run_until_complete(main())
+    assert order == ["made", "returned", "data"] * 200
+
+
+def test_the_servers_callback_comes_before_data(loop):
+    """A task that connection_made() starts has run when the first data arrives."""
+    order = []
+
+    class Protocol(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.task = loop.create_task(self.started())
+
+        async def started(self):
+            order.append("task")
+
+        def data_received(self, data):
+            order.append("data")
+            self.transport.close()
+
+    async def main():
+        server = await loop.create_server(Protocol, "127.0.0.1", 0)
+        for _ in range(50):
+            with socket.create_connection(server.sockets[0].getsockname()) as client:
+                client.send(b"at once")
+                assert await read_all_blocking(client) == b""
+        server.close()
+        await server.wait_closed()
+
+    async def read_all_blocking(client):
+        client.setblocking(False)
+        return await read_all(client)
+
+    loop.run_until_complete(main())
+    assert order == ["task", "data"] * 50
+
+
+def test_an_error_in_connection_made_is_reported_only(loop, reports):
+    """As on asyncio the connection goes on."""
+
+    class Protocol(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            raise ZeroDivisionError
+
+    async def main():
+        async with connected(Protocol) as (transport, peer):
+            (report,) = reports.take()
+            assert isinstance(report["exception"], ZeroDivisionError)
+            assert report["message"].startswith("Exception in callback ")
+            peer.send(b"x")
+            await until(lambda: transport.get_protocol().data == b"x")
+
+    loop.run_until_complete(main())
+
+
+def test_a_protocol_without_connection_made(loop):
+    async def main():
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        with a, b:
+            with pytest.raises(AttributeError, match="connection_made"):
+                loop._make_socket_transport(a, object())
+            a.send(b"still ours")
+            assert loop._open_handles() == []
+
+    loop.run_until_complete(main())
+
+
+def test_a_cancelled_waiter(loop):
+    async def main():
+        waiter = loop.create_future()
+        waiter.cancel()
+        async with connected(waiter=waiter) as (transport, peer):
+            peer.send(b"x")
+            await until(lambda: transport.get_protocol().data == b"x")
+
+    loop.run_until_complete(main())
+
+
+def test_one_transport_for_a_descriptor(loop):
+    async def main():
+        async with connected() as (transport, _):
+            with pytest.raises(RuntimeError, match="is used by transport <StreamTransport fd="):
+                loop._make_socket_transport(transport._sock, Recorder())
+
+    loop.run_until_complete(main())
+
+
+def test_what_is_no_socket(loop):
+    with pytest.raises(ValueError, match="Invalid file object"):
+        loop._make_socket_transport(object(), object())
+    with pytest.raises(TypeError):
+        loop._make_socket_transport()
+    with pytest.raises(TypeError, match="unexpected"):
+        loop._make_socket_transport(1, 2, unexpected=3)
+
+
+def test_context_of_a_given_one(loop):
+    variable = contextvars.ContextVar("variable", default="none")
+    seen = []
+
+    class Protocol(Recorder):
+        def connection_made(self, transport):
+            seen.append(variable.get())
+            variable.set("made")
+            super().connection_made(transport)
+
+        def data_received(self, data):
+            seen.append(variable.get())
+
+        def connection_lost(self, exc):
+            seen.append(variable.get())
+            super().connection_lost(exc)
+
+    async def main():
+        context = contextvars.copy_context()
+        context.run(variable.set, "given")
+        variable.set("main")
+        async with connected(Protocol, context=context) as (_, peer):
+            peer.send(b"x")
+            await until(lambda: len(seen) == 2)
+        assert context[variable] == "made"
+
+    loop.run_until_complete(main())
+    assert seen == ["given", "made", "made"]
+
+
+# --- flow control
+
+
+def test_limits(loop):
+    async def main():
+        async with connected() as (transport, _):
+            get, set_limits = transport.get_write_buffer_limits, transport.set_write_buffer_limits
+            assert get() == (16384, 65536)
+            set_limits(high=1000)
+            assert get() == (250, 1000)
+            set_limits(low=1000)
+            assert get() == (1000, 4000)
+            set_limits(1000, 10)
+            assert get() == (10, 1000)
+            set_limits(high=0)
+            assert get() == (0, 0)
+            set_limits(high=2**70)
+            assert get()[1] == sys.maxsize
+            set_limits()
+            assert get() == (16384, 65536)
+            for high, low in ((1, 2), (-1, None), (None, -1), (5, -1)):
+                with pytest.raises(ValueError, match=r"^high \(.*\) must be >= low \(.*\) must"):
+                    set_limits(high, low)
+            with pytest.raises(TypeError):
+                set_limits("many")
+            assert get() == (16384, 65536)
+
+    loop.run_until_complete(main())
+
+
+def fill(transport):
+    """Write until the kernel takes no more; how much that was."""
+    total = 0
+    while transport.get_write_buffer_size() == 0:
+        transport.write(b"x" * 1000)
+        total += 1000
+    return total
+
+
+def test_pause_and_resume(loop):
+    async def main():
+        async with connected() as (transport, peer):
+            calls = transport.get_protocol().calls
+            total = fill(transport)
+            size = transport.get_write_buffer_size()
+            assert calls == ["made"]
+            transport.write(b"x" * (65536 - size))
+            assert transport.get_write_buffer_size() == 65536
+            assert calls == ["made"]
+            assert not transport._protocol_paused
+            transport.write(b"x")
+            assert calls == ["made", "pause"]
+            assert transport._protocol_paused
+            transport.write(b"x")
+            assert calls == ["made", "pause"]
+            total += 65536 - size + 2
+            assert len(await read_all(peer, total)) == total
+            assert calls == ["made", "pause", "resume"]
+            assert transport.get_write_buffer_size() == 0
+
+    loop.run_until_complete(main())
+
+
+def test_resumed_at_the_low_mark(loop):
+    sizes = []
+
+    class Protocol(Recorder):
+        def resume_writing(self):
+            sizes.append(self.transport.get_write_buffer_size())
+
+    async def main():
+        async with connected(Protocol) as (transport, peer):
+            transport.set_write_buffer_limits(high=300_000, low=200_000)
+            total = fill(transport) + 500_000
+            transport.write(b"x" * 500_000)
+            while not sizes:
+                total -= len(await loop.sock_recv(peer, 10_000))
+            assert 0 < sizes[0] <= 200_000
+            await read_all(peer, total)
+
+    loop.run_until_complete(main())
+    assert len(sizes) == 1
+
+
+def test_lower_limits_pause_at_once(loop):
+    async def main():
+        async with connected() as (transport, peer):
+            total = fill(transport)
+            calls = transport.get_protocol().calls
+            assert "pause" not in calls
+            transport.set_write_buffer_limits(high=0)
+            assert calls[-1] == "pause"
+            await read_all(peer, total)
+            await until(lambda: calls[-1] == "resume")
+
+    loop.run_until_complete(main())
+
+
+def test_errors_of_flow_control_are_reported(loop, reports):
+    class Protocol(Recorder):
+        def pause_writing(self):
+            raise ZeroDivisionError
+
+        def resume_writing(self):
+            raise KeyError
+
+    async def main():
+        async with connected(Protocol) as (transport, peer):
+            total = fill(transport) + 100_000
+            transport.write(b"x" * 100_000)
+            await read_all(peer, total)
+            await turns()
+            paused, resumed = reports.take()
+            assert paused["message"] == "protocol.pause_writing() failed"
+            assert isinstance(paused["exception"], ZeroDivisionError)
+            assert resumed["message"] == "protocol.resume_writing() failed"
+            assert isinstance(resumed["exception"], KeyError)
+            assert paused["transport"] is resumed["transport"] is transport
+            assert paused["protocol"] is transport.get_protocol()
+
+    loop.run_until_complete(main())
+
+
+# --- closing
+
+
+def test_close(loop):
+    async def main():
+        async with connected() as (transport, peer):
+            protocol = transport.get_protocol()
+            assert not transport.is_closing()
+            transport.write(b"last words")
+            transport.close()
+            transport.close()
+            assert transport.is_closing()
+            assert protocol.calls == ["made"]
+            assert await protocol.lost is None
+            assert protocol.calls == ["made", "lost"]
+            assert await read_all(peer) == b"last words"
+            assert transport._loop is transport._sock is transport.get_protocol() is None
+            # Whatever is called now does nothing.
+            transport.close()
+            transport.abort()
+            transport.pause_reading()
+            transport.resume_reading()
+            transport.write(b"x")
+            transport.writelines([b"x"])
+            transport.write_eof()
+            transport._force_close(None)
+            transport._fatal_error(ValueError())
+            transport.set_write_buffer_limits(5)
+            assert transport.get_write_buffer_size() == 0
+            await turns()
+
+    loop.run_until_complete(main())
+
+
+def test_close_waits_for_what_was_written(loop):
+    async def main():
+        async with connected() as (transport, peer):
+            protocol = transport.get_protocol()
+            transport.write(b"x" * 3_000_000)
+            transport.close()
+            await turns()
+            assert not protocol.lost.done()
+            assert len(await read_all(peer)) == 3_000_000
+            assert await protocol.lost is None
+
+    loop.run_until_complete(main())
+
+
+def test_abort_does_not_wait(loop):
+    async def main():
+        async with connected() as (transport, peer):
+            protocol = transport.get_protocol()
+            total = fill(transport)
+            unsent = transport.get_write_buffer_size()
+            assert unsent > 0
+            transport.abort()
+            assert transport.get_write_buffer_size() == 0
+            assert await protocol.lost is None
+            assert len(await read_all(peer)) == total - unsent
+
+    loop.run_until_complete(main())
+
+
+def test_what_was_written_before_abort_is_on_its_way(loop):
+    """On asyncio write() sends at once."""
+
+    async def main():
+        async with connected() as (transport, peer):
+            transport.write(b"bye")
+            transport.abort()
+            assert await read_all(peer) == b"bye"
+
+    loop.run_until_complete(main())
+
+
+def test_closing_from_connection_made(loop):
+    class Protocol(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.close()
+
+    async def main():
+        async with connected(Protocol) as (transport, peer):
+            assert await read_all(peer) == b""
+            assert transport._protocol is None
+
+    loop.run_until_complete(main())
+
+
+def test_closing_before_connection_made(loop):
+    """It is still called first."""
+
+    async def main():
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        with b:
+            protocol = Recorder()
+            loop._make_socket_transport(a, protocol).close()
+            await protocol.lost
+            assert protocol.calls == ["made", "lost"]
+
+    loop.run_until_complete(main())
+
+
+def test_an_error_in_connection_lost_is_reported(loop, reports):
+    class Protocol(Recorder):
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            raise ZeroDivisionError
+
+    async def main():
+        async with connected(Protocol) as (transport, peer):
+            transport.close()
+            assert await read_all(peer) == b""
+            (report,) = reports.take()
+            assert isinstance(report["exception"], ZeroDivisionError)
+            assert "_call_connection_lost" in report["message"]
+
+    loop.run_until_complete(main())
+
+
+def test_force_close_tells_why(loop):
+    async def main():
+        for error in (None, ValueError("mine")):
+            async with connected() as (transport, _):
+                protocol = transport.get_protocol()
+                transport._force_close(error)
+                transport._force_close(KeyError("only the first counts"))
+                assert await protocol.lost is error
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("message", [(), ("mine",)])
+def test_fatal_error(loop, reports, message):
+    async def main():
+        async with connected() as (transport, _):
+            protocol = transport.get_protocol()
+            error = ValueError("mine")
+            transport._fatal_error(error, *message)
+            (report,) = reports.take()
+            assert report["message"] == (message or ("Fatal error on transport",))[0]
+            assert report["exception"] is error
+            assert report["transport"] is transport
+            assert report["protocol"] is protocol
+            assert await protocol.lost is error
+        async with connected() as (transport, _):
+            protocol = transport.get_protocol()
+            error = ConnectionResetError()
+            transport._fatal_error(error, *message)
+            assert await protocol.lost is error
+
+    loop.run_until_complete(main())
+
+
+def test_debug_mode_logs(loop, caplog):
+    loop.set_debug(True)
+    caplog.set_level(logging.DEBUG, "asyncio")
+
+    async def main():
+        async with connected() as (transport, peer):
+            transport.pause_reading()
+            transport.resume_reading()
+            transport._fatal_error(ConnectionResetError("gone"), "why")
+            await turns()
+        async with connected() as (transport, peer):
+            peer.shutdown(socket.SHUT_WR)
+            await until(lambda: "eof" in transport.get_protocol().calls if transport._loop else 1)
+
+    loop.run_until_complete(main())
+    texts = [record.getMessage() for record in caplog.records]
+    for text in ("pauses reading", "resumes reading", ": why", "received EOF"):
+        assert any(text in line and "<StreamTransport " in line for line in texts), text
+
+
+# --- the life of the object
+
+
+def test_an_open_transport_is_kept_alive(loop):
+    async def main():
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        with b:
+            protocol = Recorder()
+            reference = weakref.ref(loop._make_socket_transport(a, protocol))
+            await protocol.made
+            protocol.transport = None
+            gc.collect()
+            assert reference() is not None
+            reference().close()
+            await protocol.lost
+            del protocol
+            await turns()
+            gc.collect()
+            assert reference() is None
+
+    loop.run_until_complete(main())
+
+
+def test_closing_the_loop_closes_what_is_open():
+    import ouroloop
+
+    loop = ouroloop.new_event_loop()
+
+    async def main():
+        a, b = socket.socketpair()
+        transport, protocol = await loop.create_connection(Recorder, sock=a)
+        transport.write(b"x" * 1_000_000)
+        return a, b, transport, protocol
+
+    a, b, transport, protocol = loop.run_until_complete(main())
+    with b:
+        with pytest.warns(ResourceWarning, match="^unclosed transport <StreamTransport fd="):
+            loop.close()
+        assert a.fileno() == -1
+        assert protocol.calls == ["made", "pause"]
+        assert transport.is_closing()
+        transport.close()
+        transport.abort()
+        transport.write(b"x")
+        assert repr(transport).startswith("<StreamTransport closed fd=")
+
+
+def test_so_does_closing_it_with_warnings_as_errors(capsys):
+    import ouroloop
+
+    loop = ouroloop.new_event_loop()
+    errors = []
+    hook, sys.unraisablehook = sys.unraisablehook, errors.append
+    try:
+        a, b = socket.socketpair()
+        with b:
+            loop.run_until_complete(loop.create_connection(Recorder, sock=a))
+            loop.close()
+            assert a.fileno() == -1
+    finally:
+        sys.unraisablehook = hook
+    assert [type(error.exc_value) for error in errors] == [ResourceWarning]
+
+
+def test_a_forgotten_loop_with_transports_is_collected():
+    import ouroloop
+
+    loop = ouroloop.new_event_loop()
+    a, b = socket.socketpair()
+    with b:
+        transport, protocol = loop.run_until_complete(loop.create_connection(Recorder, sock=a))
+        gone = [weakref.ref(thing) for thing in (loop, transport, protocol)]
+        del loop, transport, protocol
+        with pytest.warns(ResourceWarning) as caught:
+            gc.collect()
+            gc.collect()
+        texts = sorted(str(warning.message)[:19] for warning in caught)
+        assert texts == ["unclosed event loop", "unclosed transport "]
+        assert [reference() for reference in gone] == [None] * 3
+        assert a.fileno() == -1
+
+
+def test_a_closed_transport_is_not_a_cycle(loop):
+    """So that no garbage collection is needed to free connections."""
+    gone = []
+
+    async def main():
+        async with tcp_pair() as ends:
+            gone.extend(weakref.ref(end) for end in ends)
+        await turns()
+
+    gc.disable()
+    try:
+        loop.run_until_complete(main())
+        # What is left are the protocols of the test itself, which hold their transports.
+        gc.collect()
+    finally:
+        gc.enable()
+    assert [reference() for reference in gone] == [None, None]
+
+
+def test_descriptors_are_closed_once(loop):
+    """A number that is closed twice could be somebody else's the second time."""
+
+    async def main():
+        for _ in range(20):
+            async with tcp_pair() as (client, server):
+                numbers = client._sock_fd, server._sock_fd
+                client.close()
+                await until(lambda: client._loop is server._loop is None)
+                mine = [os.dup(0) for _ in range(8)]
+                assert set(numbers) & set(mine)
+                client.close()
+                server.abort()
+                await turns()
+                for number in mine:
+                    os.close(number)
+
+    loop.run_until_complete(main())
+
+
+def test_attributes_and_weak_references(loop):
+    async def main():
+        async with connected() as (transport, _):
+            transport.mine = 1
+            transport.write = None
+            assert vars(transport) == {"mine": 1, "write": None}
+            del transport.write
+            assert weakref.ref(transport)() is transport
+            assert isinstance(transport, asyncio.Transport)
+
+    loop.run_until_complete(main())
