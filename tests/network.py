@@ -1,4 +1,4 @@
-"""What the tests of transports share: a protocol that keeps what it is told, and connected pairs."""
+"""What the tests of transports share: a protocol that keeps what it is told, connected pairs."""
 
 import asyncio
 import contextlib

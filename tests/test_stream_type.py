@@ -67,7 +67,7 @@ def test_the_empty_waiter(loop):
                 transport._make_empty_waiter()
             with pytest.raises(RuntimeError, match="unable to write; sendfile is in progress"):
                 transport.write(b"x")
-            with pytest.raises(RuntimeError, match="unable to write(lines)?; sendfile is in"):
+            with pytest.raises(RuntimeError, match=r"unable to write(lines)?; sendfile is in"):
                 transport.writelines([b"x"])
             transport._reset_empty_waiter()
             assert transport._empty_waiter is None

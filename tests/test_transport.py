@@ -540,7 +540,7 @@ def test_a_forgotten_loop_with_transports_is_collected():
         del loop, transport, protocol
         with pytest.warns(ResourceWarning) as caught:
             gc.collect()
-            gc.collect()
+        gc.collect()
         texts = sorted(str(warning.message)[:19] for warning in caught)
         assert texts == ["unclosed event loop", "unclosed transport "]
         assert [reference() for reference in gone] == [None] * 3

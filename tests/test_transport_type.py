@@ -16,7 +16,7 @@ def test_it_is_asyncios(loop):
 
 def test_only_the_loop_makes_one():
     for kind in (_core.StreamTransport, *_core.StreamTransport.__mro__[1:2]):
-        with pytest.raises(TypeError, match="cannot create '.*Transport' instances"):
+        with pytest.raises(TypeError, match=r"cannot create '.*Transport' instances"):
             kind()
     with pytest.raises(TypeError):
         type("Mine", (_core.StreamTransport,), {})
