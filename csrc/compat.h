@@ -156,6 +156,10 @@ compat_accept(int listener, struct sockaddr *peer, socklen_t *size)
 #endif
 }
 
+/* 3.14: the handle of call_soon_threadsafe() is safe to cancel from another
+   thread, which waits while the callback runs.  Drop with 3.13. */
+#define COMPAT_THREAD_SAFE_HANDLE (PY_VERSION_HEX >= 0x030E0000)
+
 /* libuv has its version as a string at run time only. */
 #define COMPAT_QUOTE_(number) #number
 #define COMPAT_QUOTE(number) COMPAT_QUOTE_(number)

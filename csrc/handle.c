@@ -22,8 +22,8 @@ call_with(PyObject *callback, PyObject *args, Py_ssize_t nargs)
     return PyObject_Call(callback, args, NULL);
 }
 
-static PyObject *
-args_tuple(PyObject *args, Py_ssize_t nargs)
+PyObject *
+Handle_args_tuple(PyObject *args, Py_ssize_t nargs)
 {
     if (nargs > 1) {
         return Py_NewRef(args);
@@ -116,7 +116,7 @@ report_failure(HandleObject *self, PyObject *callback, PyObject *args,
         return -1;
     }
     exc = PyErr_GetRaisedException();
-    tuple = args_tuple(args, nargs);
+    tuple = Handle_args_tuple(args, nargs);
     text = tuple == NULL ? NULL : describe_call(loop, callback, tuple);
     message = text == NULL
         ? NULL
@@ -159,7 +159,20 @@ Handle_run(HandleObject *self)
     Py_ssize_t nargs = self->nargs;
     int result = 0;
 
+    ThreadSafeHandleObject *thread_safe =
+        Py_TYPE(self) == self->loop->state->ThreadSafeHandleType
+        ? (ThreadSafeHandleObject *)self
+        : NULL;
+    if (thread_safe != NULL) {
+        thread_safe->running_in = PyThread_get_thread_ident();
+    }
     PyObject *value = call_within(self->context, callback, args, nargs);
+    if (thread_safe != NULL) {
+        thread_safe->running_in = 0;
+        if (thread_safe->finished != NULL) {
+            PyThread_release_lock(thread_safe->finished);
+        }
+    }
     if (value == NULL) {
         result = report_failure(self, callback, args, nargs);
     }
@@ -289,6 +302,25 @@ TimerHandle_new(LoopObject *loop, double when, PyObject *when_object,
     return self;
 }
 
+HandleObject *
+ThreadSafeHandle_new(LoopObject *loop, PyObject *callback,
+                     PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *context)
+{
+    PyTypeObject *type = loop->state->ThreadSafeHandleType;
+    HandleObject *self;
+
+    if (!COMPAT_THREAD_SAFE_HANDLE) {
+        return Handle_new(loop, callback, args, nargs, context);
+    }
+    self = (HandleObject *)type->tp_alloc(type, 0);
+    if (self != NULL &&
+        set_up(self, loop, callback, args, nargs, context) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
 void
 Handle_release(HandleObject *self)
 {
@@ -310,11 +342,12 @@ Handle_visit_as_part(HandleObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+enum { FREE_MAX = 256 };
+
 /* Drop what the handle holds; true if it went to the free list. */
 static bool
 recycle(HandleObject *self, void **free_list, int *free_count)
 {
-    enum { FREE_MAX = 256 };
     PyTypeObject *type = Py_TYPE(self);
     LoopObject *loop = self->loop;
 
@@ -336,7 +369,7 @@ recycle(HandleObject *self, void **free_list, int *free_count)
     return kept;
 }
 
-static void
+void
 Handle_dealloc(HandleObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -348,7 +381,7 @@ Handle_dealloc(HandleObject *self)
     }
 }
 
-static void
+void
 TimerHandle_dealloc(TimerHandleObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -360,6 +393,20 @@ TimerHandle_dealloc(TimerHandleObject *self)
         type->tp_free(self);
         Py_DECREF(type);
     }
+}
+
+void
+ThreadSafeHandle_dealloc(ThreadSafeHandleObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    int full = FREE_MAX; /* there is no free list of these */
+
+    if (self->finished != NULL) {
+        PyThread_free_lock(self->finished);
+    }
+    (void)recycle(&self->handle, NULL, &full);
+    type->tp_free(self);
+    Py_DECREF(type);
 }
 
 void
@@ -375,293 +422,4 @@ Handle_free_lists_clear(module_state *state)
         }
     }
     state->free_handle_count = state->free_timer_count = 0;
-}
-
-/* Methods. */
-
-static PyObject *
-Handle_cancel(HandleObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (self->cancelled) {
-        Py_RETURN_NONE;
-    }
-    self->cancelled = true;
-    if (self->loop->debug) {
-        /* The slow callback log still wants to name the callback. */
-        PyObject *text = PyObject_Repr((PyObject *)self);
-        if (text == NULL) {
-            return NULL;
-        }
-        Py_XSETREF(self->repr, text);
-    }
-    Handle_release(self);
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-TimerHandle_cancel(TimerHandleObject *self, PyObject *ignored)
-{
-    if (!self->handle.cancelled && self->scheduled) {
-        self->handle.loop->timers.cancelled++;
-    }
-    return Handle_cancel(&self->handle, ignored);
-}
-
-static PyObject *
-Handle_cancelled(HandleObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(self->cancelled);
-}
-
-static PyObject *
-Handle_get_context(HandleObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return Py_NewRef(self->context);
-}
-
-static PyObject *
-Handle__run(HandleObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (Handle_run(self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-/* asyncio's own function `name` of `type`, called with self first.  What is
-   rare and a matter of text stays the standard library's. */
-static PyObject *
-call_stock(PyObject *type, const char *name, PyObject *self, PyObject *other)
-{
-    PyObject *function = PyObject_GetAttrString(type, name);
-    if (function == NULL) {
-        return NULL;
-    }
-    PyObject *result =
-        PyObject_CallFunctionObjArgs(function, self, other, NULL);
-    Py_DECREF(function);
-    return result;
-}
-
-static PyObject *
-Handle_repr_info(HandleObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return call_stock(self->loop->state->Handle, "_repr_info",
-                      (PyObject *)self, NULL);
-}
-
-static PyObject *
-Handle_repr(HandleObject *self)
-{
-    return call_stock(self->loop->state->Handle, "__repr__", (PyObject *)self,
-                      NULL);
-}
-
-static PyObject *
-TimerHandle_repr_info(TimerHandleObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return call_stock(self->handle.loop->state->TimerHandle, "_repr_info",
-                      (PyObject *)self, NULL);
-}
-
-static PyObject *
-TimerHandle_get_when(TimerHandleObject *self, void *Py_UNUSED(closure))
-{
-    return self->when_object != NULL ? Py_NewRef(self->when_object)
-                                     : PyFloat_FromDouble(self->when);
-}
-
-static PyObject *
-TimerHandle_when(TimerHandleObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return TimerHandle_get_when(self, NULL);
-}
-
-static Py_hash_t
-TimerHandle_hash(TimerHandleObject *self)
-{
-    PyObject *when = TimerHandle_get_when(self, NULL);
-    if (when == NULL) {
-        return -1;
-    }
-    Py_hash_t hash = PyObject_Hash(when);
-    Py_DECREF(when);
-    return hash;
-}
-
-static PyObject *
-TimerHandle_richcompare(TimerHandleObject *self, PyObject *other, int op)
-{
-    static const char *const names[] = {
-        [Py_LT] = "__lt__", [Py_LE] = "__le__", [Py_EQ] = "__eq__",
-        [Py_NE] = "__ne__", [Py_GT] = "__gt__", [Py_GE] = "__ge__",
-    };
-
-    if (op == Py_NE) {
-        /* asyncio defines none, and so has "not equal" in its place. */
-        PyObject *equal = TimerHandle_richcompare(self, other, Py_EQ);
-        if (equal == NULL || equal == Py_NotImplemented) {
-            return equal;
-        }
-        int truth = PyObject_IsTrue(equal);
-        Py_DECREF(equal);
-        return truth < 0 ? NULL : PyBool_FromLong(!truth);
-    }
-    return call_stock(self->handle.loop->state->TimerHandle, names[op],
-                      (PyObject *)self, other);
-}
-
-static PyObject *
-Handle_get_class(HandleObject *self, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(self->loop->state->Handle);
-}
-
-static PyObject *
-TimerHandle_get_class(TimerHandleObject *self, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(self->handle.loop->state->TimerHandle);
-}
-
-static PyObject *
-Handle_get_args(HandleObject *self, void *Py_UNUSED(closure))
-{
-    if (self->callback == NULL) {
-        Py_RETURN_NONE;
-    }
-    return args_tuple(self->args, self->nargs);
-}
-
-PyDoc_STRVAR(Handle_doc,
-"A callback scheduled by loop.call_soon(); see asyncio.Handle.");
-PyDoc_STRVAR(TimerHandle_doc,
-"A callback scheduled by loop.call_later() or loop.call_at(); see\n"
-"asyncio.TimerHandle.");
-PyDoc_STRVAR(cancel_doc,
-"cancel($self, /)\n--\n\n"
-"Do not call the callback.  No effect once it was called or cancelled.");
-PyDoc_STRVAR(cancelled_doc,
-"cancelled($self, /)\n--\n\n"
-"Return True if the handle was cancelled.");
-PyDoc_STRVAR(get_context_doc,
-"get_context($self, /)\n--\n\n"
-"Return the contextvars.Context that the callback runs in.");
-PyDoc_STRVAR(when_doc,
-"when($self, /)\n--\n\n"
-"Return when the callback is due: seconds on the clock of loop.time().");
-
-#define HANDLE_METHODS                                                     \
-    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,              \
-     cancelled_doc},                                                       \
-    {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,          \
-     get_context_doc},                                                     \
-    {"_run", (PyCFunction)Handle__run, METH_NOARGS, NULL}
-
-static PyMethodDef Handle_methods[] = {
-    {"cancel", (PyCFunction)Handle_cancel, METH_NOARGS, cancel_doc},
-    {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
-    HANDLE_METHODS,
-    {NULL},
-};
-
-static PyMethodDef TimerHandle_methods[] = {
-    {"cancel", (PyCFunction)TimerHandle_cancel, METH_NOARGS, cancel_doc},
-    {"when", (PyCFunction)TimerHandle_when, METH_NOARGS, when_doc},
-    {"_repr_info", (PyCFunction)TimerHandle_repr_info, METH_NOARGS, NULL},
-    HANDLE_METHODS,
-    {NULL},
-};
-
-static PyMemberDef Handle_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, weakrefs),
-     READONLY},
-    {"_loop", T_OBJECT, offsetof(HandleObject, loop), READONLY},
-    {"_callback", T_OBJECT, offsetof(HandleObject, callback), READONLY},
-    {"_context", T_OBJECT, offsetof(HandleObject, context), READONLY},
-    {"_source_traceback", T_OBJECT, offsetof(HandleObject, source_traceback),
-     READONLY},
-    {"_repr", T_OBJECT, offsetof(HandleObject, repr), READONLY},
-    {"_cancelled", T_BOOL, offsetof(HandleObject, cancelled), READONLY},
-    {NULL},
-};
-
-static PyMemberDef TimerHandle_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, weakrefs),
-     READONLY},
-    {"_loop", T_OBJECT, offsetof(HandleObject, loop), READONLY},
-    {"_callback", T_OBJECT, offsetof(HandleObject, callback), READONLY},
-    {"_context", T_OBJECT, offsetof(HandleObject, context), READONLY},
-    {"_source_traceback", T_OBJECT, offsetof(HandleObject, source_traceback),
-     READONLY},
-    {"_repr", T_OBJECT, offsetof(HandleObject, repr), READONLY},
-    {"_cancelled", T_BOOL, offsetof(HandleObject, cancelled), READONLY},
-    {"_scheduled", T_BOOL, offsetof(TimerHandleObject, scheduled), READONLY},
-    {NULL},
-};
-
-static PyGetSetDef Handle_getset[] = {
-    {"__class__", (getter)Handle_get_class, NULL, NULL, NULL},
-    {"_args", (getter)Handle_get_args, NULL, NULL, NULL},
-    {NULL},
-};
-
-static PyGetSetDef TimerHandle_getset[] = {
-    {"__class__", (getter)TimerHandle_get_class, NULL, NULL, NULL},
-    {"_args", (getter)Handle_get_args, NULL, NULL, NULL},
-    {"_when", (getter)TimerHandle_get_when, NULL, NULL, NULL},
-    {NULL},
-};
-
-static PyType_Slot Handle_slots[] = {
-    {Py_tp_doc, (void *)Handle_doc},
-    {Py_tp_dealloc, Handle_dealloc},
-    {Py_tp_repr, Handle_repr},
-    {Py_tp_methods, Handle_methods},
-    {Py_tp_members, Handle_members},
-    {Py_tp_getset, Handle_getset},
-    {0, NULL},
-};
-
-static PyType_Slot TimerHandle_slots[] = {
-    {Py_tp_doc, (void *)TimerHandle_doc},
-    {Py_tp_dealloc, TimerHandle_dealloc},
-    {Py_tp_repr, Handle_repr},
-    {Py_tp_hash, TimerHandle_hash},
-    {Py_tp_richcompare, TimerHandle_richcompare},
-    {Py_tp_methods, TimerHandle_methods},
-    {Py_tp_members, TimerHandle_members},
-    {Py_tp_getset, TimerHandle_getset},
-    {0, NULL},
-};
-
-static PyType_Spec Handle_spec = {
-    .name = "ouroloop._core.Handle",
-    .basicsize = sizeof(HandleObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
-        Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = Handle_slots,
-};
-
-static PyType_Spec TimerHandle_spec = {
-    .name = "ouroloop._core.TimerHandle",
-    .basicsize = sizeof(TimerHandleObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
-        Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = TimerHandle_slots,
-};
-
-int
-Handle_setup_type(PyObject *module, module_state *state)
-{
-    state->HandleType =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Handle_spec, NULL);
-    return state->HandleType == NULL ? -1 : 0;
-}
-
-int
-TimerHandle_setup_type(PyObject *module, module_state *state)
-{
-    state->TimerHandleType = (PyTypeObject *)PyType_FromModuleAndSpec(
-        module, &TimerHandle_spec, NULL);
-    return state->TimerHandleType == NULL ? -1 : 0;
 }

@@ -174,8 +174,8 @@ call_soon(LoopObject *self, const call_spec *spec, bool check_thread,
          check_call(self, call.args[0], spec->method, check_thread) < 0)) {
         goto done;
     }
-    handle = Handle_new(self, call.args[0], call.args + 1, call.nargs - 1,
-                        call.context);
+    handle = (check_thread ? Handle_new : ThreadSafeHandle_new)(
+        self, call.args[0], call.args + 1, call.nargs - 1, call.context);
     if (handle != NULL &&
         Ready_push(&self->ready, READY_HANDLE, (PyObject *)handle, NULL,
                    NULL) < 0) {

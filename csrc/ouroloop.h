@@ -43,6 +43,13 @@ typedef struct {
     bool scheduled;        /* in the loop's heap */
 } TimerHandleObject;
 
+/* A Handle that other threads may cancel; see handle.c. */
+typedef struct {
+    HandleObject handle;
+    unsigned long running_in;    /* the thread that runs the callback, or 0 */
+    PyThread_type_lock finished; /* what other threads wait for; lazily made */
+} ThreadSafeHandleObject;
+
 /* What a ready_entry asks for.  The low bits of its `object`. */
 enum ready_kind {
     READY_HANDLE, /* run the HandleObject */
@@ -269,12 +276,14 @@ is_fatal(void)
 
 /* handle.c -- Handle and TimerHandle: one callback with its context */
 
-int Handle_setup_type(PyObject *module, module_state *state);
-int TimerHandle_setup_type(PyObject *module, module_state *state);
 /* New.  context NULL: a copy of the current one. */
 HandleObject *Handle_new(LoopObject *loop, PyObject *callback,
                          PyObject *const *args, Py_ssize_t nargs,
                          PyObject *context);
+/* New, for call_soon_threadsafe(). */
+HandleObject *ThreadSafeHandle_new(LoopObject *loop, PyObject *callback,
+                                   PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *context);
 /* New.  when_object may be NULL. */
 TimerHandleObject *TimerHandle_new(LoopObject *loop, double when,
                                    PyObject *when_object, PyObject *callback,
@@ -291,6 +300,17 @@ void Handle_free_lists_clear(module_state *state);
 /* Call callback(arg) in context, as Handle_run() would.  Runs Python. */
 int call_in_context(LoopObject *loop, PyObject *callback, PyObject *arg,
                     PyObject *context);
+/* New tuple of a handle's arguments. */
+PyObject *Handle_args_tuple(PyObject *args, Py_ssize_t nargs);
+void Handle_dealloc(HandleObject *self);
+void TimerHandle_dealloc(TimerHandleObject *self);
+void ThreadSafeHandle_dealloc(ThreadSafeHandleObject *self);
+
+/* handle_type.c -- what Python sees of handles */
+
+int Handle_setup_type(PyObject *module, module_state *state);
+int TimerHandle_setup_type(PyObject *module, module_state *state);
+int ThreadSafeHandle_setup_type(PyObject *module, module_state *state);
 
 /* ready.c -- the queue of what runs in the next turn */
 

@@ -7,7 +7,7 @@
 
 /* Types made by <Name>_setup_type(), in this order. */
 #define STATE_TYPES(X)                                                     \
-    X(Handle) X(TimerHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
+    X(Handle) X(TimerHandle) X(ThreadSafeHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
     X(Task) X(Transport) X(StreamTransport) X(Listener)
 
 /* Interned strings, as state->str_<name>. */
