@@ -619,9 +619,15 @@ Transport_open(TransportObject *self, const transport_origin *from)
         goto error;
     }
     return 0;
-error:
+error:;
+    PyObject *exc = PyErr_GetRaisedException();
+    if (self->server != NULL &&
+        tell_server(self, self->server, "_detach") < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
     /* The caller keeps the descriptor. */
     stop_using(self);
     Py_CLEAR(self->loop);
+    PyErr_SetRaisedException(exc);
     return -1;
 }
