@@ -481,12 +481,16 @@ def test_closing_the_loop_cancels_but_does_not_close(pair):
 def test_a_forgotten_loop_with_readers_is_collected(pair):
     import ouroloop
 
-    loop = ouroloop.new_event_loop()
-    loop.add_reader(pair[0], loop.stop)
-    gone = weakref.ref(loop)
-    del loop
-    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+    def forget():
+        loop = ouroloop.new_event_loop()
+        loop.add_reader(pair[0], loop.stop)
+        gone = weakref.ref(loop)
+        del loop
         gc.collect()
+        return gone
+
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gone = forget()
     assert gone() is None
 
 

@@ -532,14 +532,19 @@ def test_so_does_closing_it_with_warnings_as_errors(capsys):
 def test_a_forgotten_loop_with_transports_is_collected():
     import ouroloop
 
-    loop = ouroloop.new_event_loop()
     a, b = socket.socketpair()
-    with b:
+
+    def forget():
+        loop = ouroloop.new_event_loop()
         transport, protocol = loop.run_until_complete(loop.create_connection(Recorder, sock=a))
         gone = [weakref.ref(thing) for thing in (loop, transport, protocol)]
         del loop, transport, protocol
+        gc.collect()
+        return gone
+
+    with b:
         with pytest.warns(ResourceWarning) as caught:
-            gc.collect()
+            gone = forget()
         gc.collect()
         texts = sorted(str(warning.message)[:19] for warning in caught)
         assert texts == ["unclosed event loop", "unclosed transport "]
