@@ -637,33 +637,50 @@ prove(PyObject *module, module_state *state)
     Py_XDECREF(p.fail);
 }
 
-/* asyncio's own types, in C where there are such. */
-static int
-import_types(module_state *state)
+static PyTypeObject *
+import_type(const char *module_name, const char *name)
 {
-    PyObject *asyncio = PyImport_ImportModule("_asyncio");
-    PyObject *future = NULL, *task = NULL;
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *type =
+        module == NULL ? NULL : PyObject_GetAttrString(module, name);
 
-    if (asyncio == NULL) {
-        PyErr_Clear();
-        state->stock.reason = "no _asyncio";
-        asyncio = PyImport_ImportModule("asyncio");
-        if (asyncio == NULL) {
-            return -1;
-        }
+    Py_XDECREF(module);
+    if (type != NULL && !PyType_Check(type)) {
+        PyErr_Format(PyExc_TypeError, "%s.%s is not a type", module_name,
+                     name);
+        Py_CLEAR(type);
     }
-    future = PyObject_GetAttrString(asyncio, "Future");
-    task = PyObject_GetAttrString(asyncio, "Task");
-    Py_DECREF(asyncio);
-    if (future == NULL || task == NULL || !PyType_Check(future) ||
-        !PyType_Check(task)) {
-        Py_XDECREF(future);
-        Py_XDECREF(task);
+    return (PyTypeObject *)type;
+}
+
+/* The types that asyncio uses, whichever these are. */
+static int
+import_types(asyncio_facts *stock)
+{
+    stock->FutureType = import_type("asyncio.futures", "Future");
+    if (stock->FutureType == NULL) {
         return -1;
     }
-    state->stock.FutureType = (PyTypeObject *)future;
-    state->stock.TaskType = (PyTypeObject *)task;
-    return 0;
+    stock->TaskType = import_type("asyncio.tasks", "Task");
+    return stock->TaskType == NULL ? -1 : 0;
+}
+
+/* Are they those of _asyncio?  Not if there is none, or if somebody replaced
+   them. */
+static bool
+are_native(asyncio_facts *stock)
+{
+    PyTypeObject *future = import_type("_asyncio", "Future");
+    PyTypeObject *task =
+        future == NULL ? NULL : import_type("_asyncio", "Task");
+    bool native = task != NULL && future == stock->FutureType &&
+        task == stock->TaskType &&
+        (future->tp_flags & task->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0;
+
+    PyErr_Clear();
+    Py_XDECREF(future);
+    Py_XDECREF(task);
+    return native;
 }
 
 static bool
@@ -682,8 +699,11 @@ Proof_setup(PyObject *module, module_state *state)
     stock->no_args = PyTuple_New(0);
     stock->context_kwname = PyTuple_Pack(1, state->str_context);
     if (stock->no_args == NULL || stock->context_kwname == NULL ||
-        import_types(state) < 0) {
+        import_types(stock) < 0) {
         return -1;
+    }
+    if (!are_native(stock)) {
+        stock->reason = "asyncio does not use its C types";
     }
     /* For tests, and for those who meet a bug of ours. */
     if (is_set("OUROLOOP_STOCK_TYPES", "1")) {
