@@ -343,7 +343,7 @@ static PyType_Spec Handle_spec = {
 };
 
 static PyType_Spec ThreadSafeHandle_spec = {
-    .name = "ouroloop._core.ThreadSafeHandle",
+    .name = "ouroloop._core._ThreadSafeHandle",
     .basicsize = sizeof(ThreadSafeHandleObject),
     .flags = HANDLE_FLAGS,
     .slots = ThreadSafeHandle_slots,

@@ -360,8 +360,6 @@ fd_entry *Fds_reserve(LoopObject *self, int fd);
 /* RuntimeError if a transport uses it.  Takes what has fileno().  Runs
    Python. */
 int Fds_ensure_free(LoopObject *self, PyObject *file);
-/* Cancel the callbacks of a descriptor.  Runs Python. */
-void Fds_forget(LoopObject *self, int fd);
 /* uv_poll_init() on a descriptor of the loop's own, perhaps of a number that a
    callback is left over for.  Returns libuv's error.  Runs Python. */
 int Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd);
@@ -492,8 +490,7 @@ int TaskStep_setup_type(PyObject *module, module_state *state);
    with an exception that must leave run_forever().  Runs Python. */
 int Task_step(PyObject *task, PyObject *exc);
 int Task_wakeup(PyObject *task, PyObject *future);
-/* The same for a loop's call_soon(): new None, or NULL with any exception. */
-PyObject *Task_step_now(PyObject *task, PyObject *exc);
+/* A wake-up by a loop's call_soon(): new None, or NULL with any exception. */
 PyObject *Task_wakeup_now(PyObject *task, PyObject *future);
 /* The first step, inside of whatever runs now.  Runs Python. */
 int Task_start(module_state *state, TaskObject *self);

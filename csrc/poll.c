@@ -531,10 +531,9 @@ Loop__watched(LoopObject *self, PyObject *file)
                            (events & UV_WRITABLE ? 2 : 0));
 }
 
-/* Used by other files. */
-
-void
-Fds_forget(LoopObject *self, int fd)
+/* Cancel the callbacks of a descriptor.  Runs Python. */
+static void
+forget(LoopObject *self, int fd)
 {
     fd_entry *entry = find_entry(self, fd);
 
@@ -554,7 +553,7 @@ Fds_forget(LoopObject *self, int fd)
 int
 Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd)
 {
-    Fds_forget(self, fd);
+    forget(self, fd);
     return uv_poll_init(&self->uv, uv, fd);
 }
 
@@ -563,7 +562,7 @@ Fds_close(LoopObject *self)
 {
     /* What this runs may neither add nor keep one: the loop is closed. */
     for (int fd = 0; fd < self->fd_count; fd++) {
-        Fds_forget(self, fd);
+        forget(self, fd);
         TransportObject *transport = self->fds[fd].transport;
         if (transport != NULL) {
             transport->ops->abandon(transport);

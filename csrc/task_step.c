@@ -2,7 +2,7 @@
 
    A step comes from the ready queue (Task_step, Task_wakeup), where the loop
    takes care of the register of current tasks, or from a loop's call_soon()
-   (Task_step_now, Task_wakeup_now), with asyncio's own checks. */
+   (step_now, Task_wakeup_now), with asyncio's own checks. */
 #include "ouroloop.h"
 
 /* TaskStep: what call_soon() of a loop that is not ours, or not to be passed
@@ -13,6 +13,8 @@ typedef struct {
     PyObject *task;
     PyObject *exc; /* to throw into the coroutine, or NULL */
 } TaskStepObject;
+
+static PyObject *step_now(PyObject *task, PyObject *exc);
 
 static PyObject *
 TaskStep_call(TaskStepObject *self, PyObject *args, PyObject *kwargs)
@@ -27,7 +29,7 @@ TaskStep_call(TaskStepObject *self, PyObject *args, PyObject *kwargs)
                         "function takes no positional arguments");
         return NULL;
     }
-    return Task_step_now(self->task, self->exc);
+    return step_now(self->task, self->exc);
 }
 
 static PyObject *
@@ -556,7 +558,7 @@ Task_step(PyObject *op, PyObject *exc)
     TaskObject *self = (TaskObject *)op;
 
     if (self->loop == NULL || !Loop_check(self->loop)) {
-        return step_astray(Task_step_now(op, exc));
+        return step_astray(step_now(op, exc));
     }
     return step_on_loop((LoopObject *)self->loop, self, exc);
 }
@@ -601,8 +603,8 @@ chain_exception(PyObject *exc)
     PyErr_SetRaisedException(later);
 }
 
-PyObject *
-Task_step_now(PyObject *op, PyObject *exc)
+static PyObject *
+step_now(PyObject *op, PyObject *exc)
 {
     TaskObject *self = (TaskObject *)op;
     module_state *state = Future_state(op);
@@ -644,7 +646,7 @@ Task_wakeup_now(PyObject *op, PyObject *future)
         take_outcome(state, (TaskObject *)op, future, &exc) < 0) {
         return NULL;
     }
-    result = Task_step_now(op, exc);
+    result = step_now(op, exc);
     Py_XDECREF(exc);
     return result;
 }

@@ -24,7 +24,7 @@ def sections():
     parts = re.split(r"^/\* (\w+\.c) -- ", MAP, flags=re.MULTILINE)
     for name, text in zip(parts[1::2], parts[2::2], strict=True):
         found[name] = set(
-            re.findall(r"^[\w \*]+?\b(\w+)\(", without_comments("/*" + text), re.MULTILINE)
+            re.findall(r"^(?! )[\w \*]+?\b(\w+)\(", without_comments("/*" + text), re.MULTILINE)
         )
     return found
 
