@@ -160,6 +160,16 @@ compat_accept(int listener, struct sockaddr *peer, socklen_t *size)
    thread, which waits while the callback runs.  Drop with 3.13. */
 #define COMPAT_THREAD_SAFE_HANDLE (PY_VERSION_HEX >= 0x030E0000)
 
+/* Linux ends a wait to the nanosecond.  (-DCOMPAT_TIMERFD=0 tries the other
+   way there.) */
+#ifndef COMPAT_TIMERFD
+#ifdef __linux__
+#define COMPAT_TIMERFD 1
+#else
+#define COMPAT_TIMERFD 0
+#endif
+#endif
+
 /* libuv has its version as a string at run time only. */
 #define COMPAT_QUOTE_(number) #number
 #define COMPAT_QUOTE(number) COMPAT_QUOTE_(number)

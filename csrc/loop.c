@@ -473,15 +473,16 @@ Loop__detach_signals(LoopObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* Append the type's name of a uvhandle that is not the loop's own. */
 static void
 append_name(uv_handle_t *uv, void *list)
 {
-    PyObject *name;
+    LoopObject *loop = CONTAINER_OF(uv->loop, LoopObject, uv);
 
-    if (uv_is_closing(uv)) {
+    if (uv_is_closing(uv) || uv->data == loop) {
         return;
     }
-    name = PyUnicode_FromString(uv_handle_type_name(uv->type));
+    PyObject *name = PyUnicode_FromString(uv_handle_type_name(uv->type));
     if (name == NULL || PyList_Append(list, name) < 0) {
         PyErr_Clear();
     }
@@ -493,26 +494,8 @@ Loop__open_handles(LoopObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *list = PyList_New(0);
 
-    if (list == NULL || !self->uv_open) {
-        return list;
-    }
-    uv_walk(&self->uv, append_name, list);
-    /* Not those of the loop itself: prepare, check, async, and the polls of
-       the timer and of the signal pipe. */
-    Py_ssize_t own_polls =
-        (self->timers.wake_fd >= 0) + (self->signal_fds[0] >= 0);
-    for (Py_ssize_t i = PyList_GET_SIZE(list); i-- > 0;) {
-        PyObject *name = PyList_GET_ITEM(list, i);
-        bool is_poll = PyUnicode_CompareWithASCIIString(name, "poll") == 0;
-        bool own = is_poll
-            ? own_polls-- > 0
-            : PyUnicode_CompareWithASCIIString(name, "prepare") == 0 ||
-                PyUnicode_CompareWithASCIIString(name, "check") == 0 ||
-                PyUnicode_CompareWithASCIIString(name, "async") == 0;
-        if (own && PySequence_DelItem(list, i) < 0) {
-            Py_CLEAR(list);
-            break;
-        }
+    if (list != NULL && self->uv_open) {
+        uv_walk(&self->uv, append_name, list);
     }
     return list;
 }
@@ -558,7 +541,6 @@ Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     /* Until BaseEventLoop.__init__() says otherwise: its __del__() must leave
        alone what was never initialised. */
     self->closed = true;
-    self->timers.wake_fd = -1;
     self->timers.armed_for = Py_HUGE_VAL;
     self->signal_fds[0] = self->signal_fds[1] = -1;
     self->outer_wakeup_fd = -1;

@@ -86,9 +86,14 @@ typedef struct {
     timer_entry *entries;
     size_t capacity, count;
     size_t cancelled; /* of count */
-    double armed_for; /* deadline that wake_fd waits for; INFINITY: none */
-    uv_poll_t wake;   /* on wake_fd */
-    int wake_fd;      /* timerfd; -1 until a turn first waits for a timer */
+    double armed_for; /* deadline that ends the wait; INFINITY: none */
+    bool wake_open;   /* false until a turn first waits for a timer */
+#if COMPAT_TIMERFD
+    uv_poll_t wake; /* on wake_fd, a timerfd */
+    int wake_fd;
+#else
+    uv_timer_t wake;
+#endif
 } timer_heap;
 
 /* add_reader() and add_writer() of one file descriptor. */

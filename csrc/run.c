@@ -68,6 +68,8 @@ Run_init(LoopObject *self)
     }
     uv_prepare_init(&self->uv, &self->before_poll);
     uv_check_init(&self->uv, &self->after_poll);
+    /* How _open_handles() knows the loop's own. */
+    self->wake.data = self->before_poll.data = self->after_poll.data = self;
     uv_prepare_start(&self->before_poll, on_before_poll);
     uv_check_start(&self->after_poll, on_after_poll);
     return 0;

@@ -54,6 +54,7 @@ open_pipe(LoopObject *self)
         raise_uv(err);
         return -1;
     }
+    self->signal_watcher.data = self;
     uv_poll_start(&self->signal_watcher, UV_READABLE, on_signal);
     return 0;
 }

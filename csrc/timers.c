@@ -2,13 +2,15 @@
    heapq's do, cancelled timers stay in the heap and are swept by asyncio's
    rule, so that timers with equal deadlines run in asyncio's order.
 
-   A wait in the kernel ends at the earliest deadline by a timerfd, to the
-   nanosecond; elsewhere uv_timer_t would be a millisecond late. */
+   A wait in the kernel ends at the earliest deadline: on Linux by a timerfd,
+   to the nanosecond; elsewhere by a uv_timer_t, up to a millisecond late. */
 #include "ouroloop.h"
 
 #include <math.h>
+#if COMPAT_TIMERFD
 #include <sys/timerfd.h>
 #include <unistd.h>
+#endif
 
 /* asyncio's _MIN_SCHEDULED_TIMER_HANDLES and its fraction of one half. */
 enum { SWEEP_MINIMUM = 100 };
@@ -176,6 +178,10 @@ Timers_push_due(LoopObject *loop)
     return 0;
 }
 
+/* The wait: open_wake(), set_wake() and close_wake(). */
+
+#if COMPAT_TIMERFD
+
 static void
 on_deadline(uv_poll_t *wake, int Py_UNUSED(status), int Py_UNUSED(events))
 {
@@ -188,7 +194,7 @@ on_deadline(uv_poll_t *wake, int Py_UNUSED(status), int Py_UNUSED(events))
 }
 
 static int
-open_wake_fd(LoopObject *loop)
+open_wake(LoopObject *loop)
 {
     timer_heap *self = &loop->timers;
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -197,7 +203,7 @@ open_wake_fd(LoopObject *loop)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    int err = Fds_poll_init(loop, &self->wake, fd);
+    int err = uv_poll_init(&loop->uv, &self->wake, fd);
     if (err < 0) {
         close(fd);
         raise_uv(err);
@@ -208,19 +214,83 @@ open_wake_fd(LoopObject *loop)
     return 0;
 }
 
+/* Zero: never. */
+static void
+set_wake(timer_heap *self, int64_t delay_ns)
+{
+    struct itimerspec wait = {
+        .it_value = {.tv_sec = delay_ns / 1000000000,
+                     .tv_nsec = delay_ns % 1000000000},
+    };
+    timerfd_settime(self->wake_fd, 0, &wait, NULL);
+}
+
+static void
+close_wake(timer_heap *self)
+{
+    uv_close((uv_handle_t *)&self->wake, NULL);
+    close(self->wake_fd);
+}
+
+#else
+
+static void
+on_deadline(uv_timer_t *wake)
+{
+    LoopObject *loop = CONTAINER_OF(wake, LoopObject, timers.wake);
+
+    Loop_enter(loop);
+    loop->timers.armed_for = -INFINITY;
+    /* It may expire before the poll of the same uv_run(), which would then
+       find no timer left and wait for ever. */
+    uv_stop(&loop->uv);
+}
+
+static int
+open_wake(LoopObject *loop)
+{
+    uv_timer_init(&loop->uv, &loop->timers.wake);
+    return 0;
+}
+
+/* Zero: never. */
+static void
+set_wake(timer_heap *self, int64_t delay_ns)
+{
+    if (delay_ns == 0) {
+        uv_timer_stop(&self->wake);
+        return;
+    }
+    /* It counts from libuv's idea of now, which is that of its last poll. */
+    uv_update_time(self->wake.loop);
+    uv_timer_start(&self->wake, on_deadline, (delay_ns + 999999) / 1000000, 0);
+}
+
+static void
+close_wake(timer_heap *self)
+{
+    uv_close((uv_handle_t *)&self->wake, NULL);
+}
+
+#endif
+
 int
 Timers_arm(LoopObject *loop)
 {
     timer_heap *self = &loop->timers;
     double when = self->count > 0 ? self->entries[0].when : INFINITY;
-    struct itimerspec wait = {0};
+    int64_t delay_ns = 0;
 
     /* Armed too early is harmless: one turn finds nothing due. */
     if (when >= self->armed_for && self->armed_for != -INFINITY) {
         return 0;
     }
-    if (self->wake_fd < 0 && open_wake_fd(loop) < 0) {
-        return -1;
+    if (!self->wake_open) {
+        if (open_wake(loop) < 0) {
+            return -1;
+        }
+        self->wake_open = true;
+        self->wake.data = loop;
     }
     if (when != INFINITY) {
         double now = Loop_now(loop); /* runs Python if it is the user's */
@@ -232,12 +302,9 @@ Timers_arm(LoopObject *loop)
             delay = LONGEST_WAIT;
             when = now + delay;
         }
-        /* Zero would disarm it. */
-        int64_t delay_ns = delay > 0 ? (int64_t)ceil(delay * 1e9) : 1;
-        wait.it_value.tv_sec = delay_ns / 1000000000;
-        wait.it_value.tv_nsec = delay_ns % 1000000000;
+        delay_ns = delay > 0 ? (int64_t)ceil(delay * 1e9) : 1;
     }
-    timerfd_settime(self->wake_fd, 0, &wait, NULL);
+    set_wake(self, delay_ns);
     self->armed_for = when;
     return 0;
 }
@@ -276,9 +343,8 @@ Timers_close(LoopObject *loop)
 {
     timer_heap *self = &loop->timers;
 
-    if (self->wake_fd >= 0) {
-        uv_close((uv_handle_t *)&self->wake, NULL);
-        close(self->wake_fd);
-        self->wake_fd = -1;
+    if (self->wake_open) {
+        close_wake(self);
+        self->wake_open = false;
     }
 }
