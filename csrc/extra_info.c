@@ -149,9 +149,11 @@ Transport_get_socket(TransportObject *self)
     PyObject *result = NULL, *sock = NULL;
     PyObject *empty = PyTuple_New(0);
     /* Of a closed connection that nobody had asked: a closed one. */
+    int family = self->peer.any.sa_family;
     PyObject *keywords = self->open
         ? Py_BuildValue("{s:i}", "fileno", self->fd)
-        : Py_BuildValue("{s:i}", "family", (int)self->peer.any.sa_family);
+        : Py_BuildValue("{s:i}", "family",
+                        family == AF_UNSPEC ? AF_UNIX : family);
     if (empty != NULL && keywords != NULL) {
         sock = PyObject_Call(self->state->socket, empty, keywords);
     }

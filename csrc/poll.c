@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 
 /* The table. */
 
@@ -60,13 +61,24 @@ Fds_note_armed(LoopObject *self, int fd)
     return 0;
 }
 
+/* Would epoll refuse it?  It was asked when the watcher was made, but the
+   number may have become another file's since. */
+static bool
+is_unwatchable(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) < 0 || S_ISREG(status.st_mode) ||
+        S_ISDIR(status.st_mode) || S_ISBLK(status.st_mode);
+}
+
 void
 Fds_check_armed(LoopObject *self)
 {
     for (size_t i = 0; i < self->armed_count; i++) {
         fd_entry *entry = find_entry(self, self->armed[i]);
 
-        if (entry == NULL || fcntl(self->armed[i], F_GETFD) >= 0) {
+        if (entry == NULL || !is_unwatchable(self->armed[i])) {
             continue;
         }
         if (entry->watcher != NULL) {
@@ -339,15 +351,19 @@ add(LoopObject *self, int event, PyObject *const *args, Py_ssize_t nargs,
     }
     HandleObject *handle =
         Handle_new(self, args[1], args + 2, nargs - 2, context);
-    /* Not before the number is known to be one: the table grows with it. */
-    fd_entry *entry = handle == NULL || fcntl(fd, F_GETFD) < 0
-        ? NULL
-        : Fds_reserve(self, fd);
+    if (handle == NULL) {
+        return NULL;
+    }
+    fd_entry *entry = NULL;
+    /* The table grows with the number: it must be one of a descriptor. */
+    if (fd >= self->fd_count && fcntl(fd, F_GETFD) < 0) {
+        raise_uv(-errno);
+    }
+    else {
+        entry = Fds_reserve(self, fd);
+    }
     if (entry == NULL) {
-        if (!PyErr_Occurred()) {
-            raise_uv(UV_EBADF);
-        }
-        Py_XDECREF(handle);
+        Py_DECREF(handle);
         return NULL;
     }
     bool opened = entry->watcher == NULL;

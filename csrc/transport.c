@@ -104,8 +104,7 @@ watch_for(TransportObject *self, int events)
         self->watched = 0;
         return 0;
     }
-    /* Nobody else closes a descriptor that has no socket object. */
-    if (self->sock != NULL && Fds_note_armed(self->loop, self->fd) < 0) {
+    if (Fds_note_armed(self->loop, self->fd) < 0) {
         return -1;
     }
     int err = uv_poll_start(&self->uv, events, self->ops->on_event);

@@ -89,7 +89,10 @@ def test_unix_addresses(loop, tmp_path, name):
         assert accepted[0].get_extra_info("peername") == ""
         transport.close()
         server.close()
-        await turns()
+        await until(lambda: accepted[0]._loop is None)
+        assert accepted[0].get_extra_info("sockname") == shown
+        sock = accepted[0].get_extra_info("socket")
+        assert (sock.family, sock.fileno()) == (socket.AF_UNIX, -1)
 
     if name == "abstract" and not sys.platform.startswith("linux"):
         pytest.skip("abstract names are Linux's")

@@ -333,6 +333,20 @@ def test_closed_before_the_next_poll(loop, method):
         assert getattr(loop, method.replace("add", "remove"))(a) is True
 
 
+def test_closed_and_the_number_now_a_regular_files(loop):
+    """libuv would abort here, too: epoll takes no regular files."""
+    turn(loop)
+    a, b = socket.socketpair()
+    with b:
+        loop.add_reader(a, print)
+        number = a.fileno()
+        a.close()
+        with tempfile.TemporaryFile() as file:
+            assert file.fileno() == number
+            turn(loop)
+            assert loop.remove_reader(number) is True
+
+
 def test_closed_and_the_number_used_again(loop):
     seen = []
     a, b = socket.socketpair()
