@@ -78,9 +78,10 @@ StreamTransport_write(TransportObject *self, PyObject *data)
     if (lost) {
         Py_RETURN_NONE;
     }
-    /* What may still change is copied. */
+    /* What may still change is copied; so is what may run Python when it is
+       let go. */
     PyObject *bytes =
-        PyBytes_Check(data) ? Py_NewRef(data) : PyBytes_FromObject(data);
+        PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromObject(data);
     if (bytes == NULL || Stream_queue(self, bytes) < 0 ||
         Stream_send_later(self) < 0) {
         return NULL;

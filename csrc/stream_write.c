@@ -14,7 +14,7 @@ enum {
     MAX_PARTS = 256            /* chunks per system call */
 };
 
-/* The write queue: bytes objects, oldest first. */
+/* The write queue: objects of exactly the type bytes, oldest first. */
 
 static PyObject **
 queue_chunks(write_queue *queue)

@@ -1,5 +1,5 @@
-/* What every transport shares: the protocol and its context, flow control,
-   closing, extra info, and the base type with the methods of all that.
+/* What every transport shares: the protocol and its context, the events that
+   are watched for, flow control, opening and closing.
 
    Life: Transport_open() puts a new object under the loop's watch; from then
    on its open uvhandle keeps it alive.  connection_made() is called in the
@@ -32,10 +32,14 @@ Transport_call(TransportObject *self, PyObject *method, PyObject *arg)
 {
     /* Not a bound method kept from before: protocols replace their methods
        while they run, and this costs hardly more. */
-    PyObject *args[] = {NULL, self->protocol, arg};
-    return PyObject_VectorcallMethod(
+    PyObject *args[] = {NULL, Py_NewRef(self->protocol), arg};
+    PyObject *result = PyObject_VectorcallMethod(
         method, args + 1,
         (arg == NULL ? 1 : 2) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+
+    /* It may have been replaced, in its own method. */
+    Py_DECREF(args[1]);
+    return result;
 }
 
 int
@@ -145,7 +149,7 @@ Transport_unwatch(TransportObject *self)
 static int
 call_flow_control(TransportObject *self, PyObject *method, const char *error)
 {
-    PyObject *result = Transport_call(self, method, NULL); /* any change */
+    PyObject *result = Transport_call(self, method, NULL);
 
     if (result != NULL) {
         Py_DECREF(result);
