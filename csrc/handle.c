@@ -237,7 +237,7 @@ set_up(HandleObject *self, LoopObject *loop, PyObject *callback,
     self->source_traceback = NULL;
     self->repr = NULL;
     self->nargs = nargs;
-    self->cancelled = false;
+    self->cancelled = self->stays = false;
     if (context != NULL && context != Py_None) {
         self->context = Py_NewRef(context);
     }

@@ -26,13 +26,14 @@ typedef struct {
     PyObject_HEAD
     PyObject *weakrefs;
     LoopObject *loop;
-    PyObject *callback;         /* NULL once run or cancelled */
-    PyObject *args;             /* NULL, the one argument, or a tuple */
+    PyObject *callback; /* NULL once run or cancelled */
+    PyObject *args;     /* NULL, the one argument, or a tuple */
     PyObject *context;
     PyObject *source_traceback; /* debug mode, else NULL */
     PyObject *repr;             /* debug mode, once cancelled, else NULL */
     Py_ssize_t nargs;
     bool cancelled;
+    bool stays; /* a descriptor's: it runs again and again */
 } HandleObject;
 
 /* asyncio.TimerHandle. */
@@ -166,17 +167,17 @@ struct TransportObject {
     size_t high_water, low_water;
     inet_address peer, local;
     uint32_t max_size, read_size; /* of one read: at most, expected */
-    int conn_lost; /* 0 until connection_lost() is scheduled */
+    int conn_lost;                /* 0 until connection_lost() is scheduled */
     uint8_t large_reads;
-    bool open;     /* the uvhandle is, and the descriptor */
+    bool open; /* the uvhandle is, and the descriptor */
     bool closing;
     bool reading, paused;
-    bool buffered; /* the protocol is a BufferedProtocol */
-    bool writing;  /* waits for the kernel to take more */
+    bool buffered;  /* the protocol is a BufferedProtocol */
+    bool writing;   /* waits for the kernel to take more */
     bool held_back; /* in the loop's list of unflushed transports */
     bool eof, eof_sent;
     bool protocol_connected, protocol_paused;
-    bool lent; /* sendfile() may watch the descriptor */
+    bool lent;        /* sendfile() may watch the descriptor */
     bool one_context; /* connection_lost(), too, is called in `context` */
 };
 
@@ -186,8 +187,8 @@ typedef struct {
     LoopObject *loop;
     int fd;
     PyObject *sock, *protocol, *waiter, *extra, *server;
-    PyObject *context; /* NULL: a copy of the current one */
-    bool one_context;  /* connection_lost(), too, is called in it */
+    PyObject *context;           /* NULL: a copy of the current one */
+    bool one_context;            /* connection_lost(), too, is called in it */
     const struct sockaddr *peer; /* NULL: ask the kernel */
     socklen_t peer_size;
 } transport_origin;
@@ -206,27 +207,27 @@ struct LoopObject {
     bool collecting;
 
     /* BaseEventLoop's own attributes, kept where C reads them. */
-    PyObject *task_factory;   /* NULL: none */
-    PyObject *current_handle; /* debug mode; NULL: none */
-    PyObject *thread_id;      /* NULL: not running */
+    PyObject *task_factory;     /* NULL: none */
+    PyObject *current_handle;   /* debug mode; NULL: none */
+    PyObject *thread_id;        /* NULL: not running */
     unsigned long thread_ident; /* thread_id as C knows it */
     bool debug, closed, stopping;
 
     /* A subclass, or an attribute of the instance, replaces the method. */
     bool custom_call_soon, custom_time;
 
-    bool may_block;          /* this turn may wait in the kernel */
-    PyThreadState *parked;   /* not NULL while the GIL is let go to wait */
-    PyObject *error;         /* SystemExit or KeyboardInterrupt on its way */
+    bool may_block;        /* this turn may wait in the kernel */
+    PyThreadState *parked; /* not NULL while the GIL is let go to wait */
+    PyObject *error;       /* SystemExit or KeyboardInterrupt on its way */
     uint64_t last_poll_ns;
     size_t entries_since_poll;
 
     uv_loop_t uv;
     uv_prepare_t before_poll;
     uv_check_t after_poll;
-    uv_async_t wake;         /* call_soon_threadsafe() */
-    bool uv_open;            /* uv_loop_init() was done, uv_loop_close() not */
-    bool inherited;          /* this process is a fork of the loop's */
+    uv_async_t wake; /* call_soon_threadsafe() */
+    bool uv_open;    /* uv_loop_init() was done, uv_loop_close() not */
+    bool inherited;  /* this process is a fork of the loop's */
     LoopObject *next_loop, *previous_loop; /* open ones; see fork.c */
 
     fd_entry *fds; /* indexed by file descriptor */
@@ -235,11 +236,11 @@ struct LoopObject {
     size_t armed_count, armed_capacity;
 
     uv_poll_t signal_watcher;
-    int signal_fds[2];     /* read end, write end; -1: not made */
-    int outer_wakeup_fd;   /* what signal.set_wakeup_fd() had before us */
+    int signal_fds[2];   /* read end, write end; -1: not made */
+    int outer_wakeup_fd; /* what signal.set_wakeup_fd() had before us */
     bool signal_attached;
 
-    char *read_buffer;     /* shared by all transports; NULL until first read */
+    char *read_buffer; /* shared by all transports; NULL until first read */
 };
 
 /* Take the GIL back after a wait.  The first line of every on_*(). */
@@ -299,6 +300,14 @@ TimerHandleObject *TimerHandle_new(LoopObject *loop, double when,
 int Handle_run(HandleObject *self);
 /* Drop callback and arguments: a handle must not keep a cycle alive. */
 void Handle_release(HandleObject *self);
+/* The ready queue is done with it. */
+static inline void
+Handle_done(HandleObject *self)
+{
+    if (!self->stays) {
+        Handle_release(self);
+    }
+}
 /* Visit what a handle holds, as a part of the loop that alone holds it. */
 int Handle_visit_as_part(HandleObject *self, visitproc visit, void *arg);
 void Handle_free_lists_clear(module_state *state);

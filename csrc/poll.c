@@ -117,19 +117,10 @@ cancel(HandleObject *handle)
 }
 
 static void
-run_handle(PyObject *handle)
-{
-    if (Handle_run((HandleObject *)handle) < 0) {
-        Loop_fail(((HandleObject *)handle)->loop);
-    }
-}
-
-static void
 queue_handle(fd_watcher *self, HandleObject *handle)
 {
-    /* Not as READY_HANDLE, which is over once it has run. */
-    if (Ready_push_native(&self->loop->ready, run_handle, (PyObject *)handle) <
-        0) {
+    if (Ready_push(&self->loop->ready, READY_HANDLE, (PyObject *)handle, NULL,
+                   NULL) < 0) {
         Loop_report(self->loop, "Cannot queue the callback of a descriptor",
                     "handle", (PyObject *)handle);
     }
@@ -386,6 +377,7 @@ add(LoopObject *self, int event, PyObject *const *args, Py_ssize_t nargs,
         event == UV_READABLE ? &watcher->reader : &watcher->writer;
     HandleObject *old = *slot;
     *slot = (HandleObject *)Py_NewRef(handle);
+    handle->stays = true;
     /* Runs Python: the watcher may be gone afterwards. */
     if (old != NULL && cancel(old) < 0) {
         Py_DECREF(handle);

@@ -38,7 +38,7 @@ Ready_clear(ready_queue *self)
 
         switch ((enum ready_kind)(entry.object & READY_KIND_MASK)) {
         case READY_HANDLE:
-            Handle_release((HandleObject *)object);
+            Handle_done((HandleObject *)object);
             break;
         case READY_NATIVE:
             entry.arg = NULL;

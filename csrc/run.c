@@ -118,7 +118,7 @@ run_entry(LoopObject *self, ready_entry entry)
         if (result == 0) {
             result = Handle_run((HandleObject *)object);
         }
-        Handle_release((HandleObject *)object);
+        Handle_done((HandleObject *)object);
         break;
     case READY_CALL:
         result = Registry_leave(self);
@@ -171,7 +171,7 @@ run_entry_timed(LoopObject *self, ready_entry entry)
         }
         Py_CLEAR(self->current_handle);
     }
-    Handle_release(handle);
+    Handle_done(handle);
     Py_DECREF(object);
     return result;
 }

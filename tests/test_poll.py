@@ -9,6 +9,7 @@ import selectors
 import socket
 import subprocess
 import tempfile
+import time
 import weakref
 
 import pytest
@@ -154,6 +155,17 @@ def test_an_error_is_reported_and_the_callback_stays(loop, pair, reports):
     taken = reports.take()
     assert [type(report["exception"]) for report in taken] == [ZeroDivisionError] * 2
     assert all("Exception in callback" in report["message"] for report in taken)
+
+
+def test_slow_callbacks_are_named(loop, pair, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.01
+    loop.add_writer(pair[0], time.sleep, 0.02)
+    turn(loop)
+    turn(loop)
+    loop.remove_writer(pair[0])
+    assert len(caplog.messages) == 2
+    assert all("sleep" in text and "took 0.0" in text for text in caplog.messages)
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
