@@ -50,8 +50,7 @@ PyErr_GetRaisedException(void)
 static inline void
 PyErr_SetRaisedException(PyObject *exc)
 {
-    PyErr_Restore(
-        Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+    PyErr_Restore(Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
 }
 #endif
 

@@ -43,7 +43,7 @@ FutureIter_am_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
     }
     *result = result_of(future);
     if (COMPAT_ENDED_ITERATOR_LETS_GO) {
-        Py_CLEAR(self->future);  /* may run Python: the last reference */
+        Py_CLEAR(self->future); /* may run Python: the last reference */
     }
     return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }

@@ -53,7 +53,6 @@
     X(result)                                                              \
     X(resume_writing)                                                      \
     X(server)                                                              \
-    X(set_exception)                                                       \
     X(set_result)                                                          \
     X(sock)                                                                \
     X(socket)                                                              \
@@ -104,9 +103,9 @@ typedef struct {
     bool native_registers;   /* written directly, not through functions */
     bool keeps_exception_tb; /* result() leaves exception_tb where it is */
     PyTypeObject *FutureType, *TaskType; /* asyncio's own */
-    PyObject *iterator;      /* an ended one of asyncio's Future */
-    PyObject *no_args;       /* () */
-    PyObject *context_kwname; /* ("context",) */
+    PyObject *iterator;                  /* an ended one of asyncio's Future */
+    PyObject *no_args;                   /* () */
+    PyObject *context_kwname;            /* ("context",) */
     PyObject *enter_task, *leave_task, *register_task, *swap_current_task;
     PyObject *current_tasks; /* dict, until 3.13 */
     PyObject *task_set;      /* the set that lists our tasks, until 3.13 */
