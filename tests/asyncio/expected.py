@@ -36,6 +36,12 @@ EXPECTED = (
             "test_get_running_loop_already_running",
         )
     ),
+    (
+        "test_ssl",
+        "TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
+        ((3, 14), (3, 15)),
+        "reads _read_ready_cb of the selector loop's transport and replaces its socket object",
+    ),
 )
 
 
