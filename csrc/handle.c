@@ -185,28 +185,35 @@ Handle_run(HandleObject *self)
 }
 
 int
-call_in_context(LoopObject *loop, PyObject *callback, PyObject *arg,
-                PyObject *context)
+report_call(LoopObject *loop, PyObject *callback, PyObject *arg,
+            PyObject *context)
 {
-    PyObject *value = call_within(context, callback, arg, 1);
-    if (value != NULL) {
-        Py_DECREF(value);
-        return 0;
-    }
     if (is_fatal()) {
         return -1;
     }
-    /* Only now is there a need for the Handle that asyncio would have made. */
+    Py_ssize_t nargs = arg == NULL ? 0 : 1;
     PyObject *exc = PyErr_GetRaisedException();
-    HandleObject *handle = Handle_new(loop, callback, &arg, 1, context);
+    HandleObject *handle = Handle_new(loop, callback, &arg, nargs, context);
     if (handle == NULL) {
         Py_DECREF(exc);
         return -1;
     }
     PyErr_SetRaisedException(exc);
-    int result = report_failure(handle, callback, arg, 1);
+    int result = report_failure(handle, callback, arg, nargs);
     Py_DECREF(handle);
     return result;
+}
+
+int
+call_in_context(LoopObject *loop, PyObject *callback, PyObject *arg,
+                PyObject *context)
+{
+    PyObject *value = call_within(context, callback, arg, 1);
+    if (value == NULL) {
+        return report_call(loop, callback, arg, context);
+    }
+    Py_DECREF(value);
+    return 0;
 }
 
 /* Life. */

@@ -311,6 +311,11 @@ Handle_done(HandleObject *self)
 /* Visit what a handle holds, as a part of the loop that alone holds it. */
 int Handle_visit_as_part(HandleObject *self, visitproc visit, void *arg);
 void Handle_free_lists_clear(module_state *state);
+/* Report the set exception as that of a Handle for callback(arg), which is
+   made only now; arg may be NULL.  -1 only with an exception that must leave
+   run_forever().  Runs Python. */
+int report_call(LoopObject *loop, PyObject *callback, PyObject *arg,
+                PyObject *context);
 /* Call callback(arg) in context, as Handle_run() would.  Runs Python. */
 int call_in_context(LoopObject *loop, PyObject *callback, PyObject *arg,
                     PyObject *context);

@@ -105,10 +105,24 @@ is_direct(TaskObject *self)
         PyContext_CheckExact(self->context);
 }
 
+static PyObject *
+TaskStep_new(module_state *state, PyObject *task, PyObject *exc)
+{
+    TaskStepObject *self =
+        PyObject_GC_New(TaskStepObject, state->TaskStepType);
+
+    if (self != NULL) {
+        self->task = Py_NewRef(task);
+        self->exc = Py_XNewRef(exc);
+        PyObject_GC_Track(self);
+    }
+    return (PyObject *)self;
+}
+
 int
 Task_schedule(TaskObject *self, PyObject *exc)
 {
-    TaskStepObject *step;
+    PyObject *step;
     module_state *state;
 
     if (is_direct(self)) {
@@ -116,17 +130,12 @@ Task_schedule(TaskObject *self, PyObject *exc)
                           (PyObject *)self, exc, NULL);
     }
     state = Future_state((PyObject *)self);
-    step = state == NULL
-        ? NULL
-        : PyObject_GC_New(TaskStepObject, state->TaskStepType);
+    step = state == NULL ? NULL : TaskStep_new(state, (PyObject *)self, exc);
     if (step == NULL) {
         return -1;
     }
-    step->task = Py_NewRef((PyObject *)self);
-    step->exc = Py_XNewRef(exc);
-    PyObject_GC_Track(step);
-    int result = call_soon_by_name(state, self->loop, (PyObject *)step, NULL,
-                                   self->context);
+    int result =
+        call_soon_by_name(state, self->loop, step, NULL, self->context);
     Py_DECREF(step);
     return result;
 }
@@ -510,8 +519,33 @@ take_outcome(module_state *state, TaskObject *self, PyObject *op,
 
 /* From the ready queue. */
 
+/* Report what went wrong with a step as that of the callback that asyncio
+   would have made for it; future: what woke the task, or NULL. */
 static int
-step_on_loop(LoopObject *loop, TaskObject *self, PyObject *exc)
+report_step(LoopObject *loop, TaskObject *self, PyObject *future,
+            PyObject *exc)
+{
+    PyObject *raised = PyErr_GetRaisedException(), *callback;
+
+    if (Registry_leave(loop) < 0) {
+        PyErr_Clear();
+    }
+    callback = future == NULL
+        ? TaskStep_new(loop->state, (PyObject *)self, exc)
+        : Future_new_wakeup((PyObject *)self);
+    if (callback == NULL) {
+        Py_DECREF(raised);
+        return -1;
+    }
+    PyErr_SetRaisedException(raised);
+    int result = report_call(loop, callback, future, self->context);
+    Py_DECREF(callback);
+    return result;
+}
+
+static int
+step_on_loop(LoopObject *loop, TaskObject *self, PyObject *exc,
+             PyObject *future)
 {
     PyObject *context = Py_NewRef(self->context);
     int result = -1;
@@ -529,11 +563,8 @@ step_on_loop(LoopObject *loop, TaskObject *self, PyObject *exc)
         }
     }
     Py_DECREF(context);
-    if (result < 0 && !is_fatal()) {
-        Loop_report(loop, "Exception in callback", "task", (PyObject *)self);
-        return 0;
-    }
-    return result;
+    return result < 0 && !is_fatal() ? report_step(loop, self, future, exc)
+                                     : result;
 }
 
 /* __init__() was called once more, with another loop, while a step was on the
@@ -560,7 +591,7 @@ Task_step(PyObject *op, PyObject *exc)
     if (self->loop == NULL || !Loop_check(self->loop)) {
         return step_astray(step_now(op, exc));
     }
-    return step_on_loop((LoopObject *)self->loop, self, exc);
+    return step_on_loop((LoopObject *)self->loop, self, exc, NULL);
 }
 
 int
@@ -575,13 +606,9 @@ Task_wakeup(PyObject *op, PyObject *future)
     }
     loop = (LoopObject *)self->loop;
     if (take_outcome(loop->state, self, future, &exc) < 0) {
-        if (is_fatal()) {
-            return -1;
-        }
-        Loop_report(loop, "Exception in callback", "task", op);
-        return 0;
+        return is_fatal() ? -1 : report_step(loop, self, future, NULL);
     }
-    int result = step_on_loop(loop, self, exc);
+    int result = step_on_loop(loop, self, exc, future);
     Py_XDECREF(exc);
     return result;
 }

@@ -553,8 +553,6 @@ def test_same_as_asyncios(case, new_event_loop):
     def without_places(line):
         line = re.sub(r"(, |\s)created at [^>),]*", "", line)
         line = line.replace("on_stock_loop", "on_loop").replace("ouroloop.", "_asyncio.")
-        # Without a Handle, a report names the task.
-        line = re.sub(r"report Exception in callback.*? \[.*?\]", "report in callback", line)
         return re.sub(r"\.py:\d+", ".py", line)
 
     stock, ours = Outcome(on_stock_loop, stock_loop), Outcome(on_loop, new_event_loop)
