@@ -282,8 +282,13 @@ Loop_call_at(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (parse_call(&spec, args, nargs, kwnames, &call) < 0) {
         goto done;
     }
-    if (COMPAT_CALL_LATER_REFUSES_NONE && call.args[0] == Py_None) {
-        PyErr_SetString(PyExc_TypeError, "when cannot be None");
+    if (call.args[0] == Py_None) {
+        if (COMPAT_CALL_LATER_REFUSES_NONE) {
+            PyErr_SetString(PyExc_TypeError, "when cannot be None");
+        }
+        else {
+            PyErr_SetNone(PyExc_AssertionError); /* of 3.10's TimerHandle */
+        }
         goto done;
     }
     double when = PyFloat_AsDouble(call.args[0]);
