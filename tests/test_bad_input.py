@@ -16,6 +16,8 @@ import ouroloop
 import pytest
 from outcome import Cases, Outcome, nothing, stock_loop, with_pair
 
+pytestmark = pytest.mark.usefixtures("frozen_garbage")
+
 CASES = Cases()
 case, cases = CASES.one, CASES.each
 

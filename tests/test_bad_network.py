@@ -9,6 +9,8 @@ import ouroloop
 import pytest
 from outcome import Cases, Outcome, stock_loop, with_pair
 
+pytestmark = pytest.mark.usefixtures("frozen_garbage")
+
 CASES = Cases()
 case, cases = CASES.one, CASES.each
 

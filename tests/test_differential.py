@@ -12,7 +12,9 @@ import ouroloop
 import programs
 import pytest
 
-PROGRAMS = 400
+pytestmark = pytest.mark.usefixtures("frozen_garbage")
+
+PROGRAMS = 800
 BLOCK = 50
 
 EXTRA = int(os.environ.get("OUROLOOP_FUZZ", "0"))
