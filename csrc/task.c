@@ -119,8 +119,8 @@ init(module_state *state, TaskObject *self, PyObject *coro, PyObject *loop,
     else {
         if (COMPAT_CONTEXT_CHECKED && !PyContext_CheckExact(context)) {
             PyErr_Format(PyExc_TypeError,
-                         "a contextvars.Context was expected, got %s",
-                         Py_TYPE(context)->tp_name);
+                         "a contextvars.Context was expected, got %T",
+                         context);
             return -1;
         }
         Py_INCREF(context);

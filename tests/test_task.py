@@ -493,11 +493,11 @@ def test_context_that_is_none_of_contextvars(loop):
             return Task(coro, loop=loop, context=Odd())
         except TypeError as error:
             coro.close()
-            return str(error).replace("test_context_that_is_none_of_contextvars.<locals>.", "")
+            return str(error)
 
     stock, ours = make(asyncio.Task), make(ouroloop.Task)
     if sys.version_info >= (3, 15):
-        assert re.sub(r"[\w.]*Odd", "Odd", ours) == re.sub(r"[\w.]*Odd", "Odd", stock)
+        assert ours == stock
     else:
         loop.run_until_complete(asyncio.wait([stock, ours]))
         assert Odd.used >= 2
