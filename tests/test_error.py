@@ -3,9 +3,8 @@
 import errno
 import os
 
-import pytest
-
 import ouroloop
+import pytest
 
 
 def test_libuv_errors_are_oserrors_of_python(loop):

@@ -3,9 +3,8 @@
 import os
 import socket
 
-import pytest
-
 import ouroloop
+import pytest
 
 
 def child_status(function):
