@@ -1,4 +1,4 @@
-"""What run_in_executor returns, printed while pending and when finished; its methods, its errors."""
+"""What run_in_executor returns: printed pending and finished, its methods, its errors."""
 
 import asyncio
 import threading
