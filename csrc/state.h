@@ -22,7 +22,6 @@
     X(buffer_updated)                                                      \
     X(call_exception_handler)                                              \
     X(call_soon)                                                           \
-    X(callback)                                                            \
     X(cancel)                                                              \
     X(connection_lost)                                                     \
     X(connection_made)                                                     \
@@ -30,16 +29,13 @@
     X(coro)                                                                \
     X(data_received)                                                       \
     X(default)                                                             \
-    X(delay)                                                               \
     X(done)                                                                \
     X(eager_start)                                                         \
     X(eof_received)                                                        \
     X(exc)                                                                 \
-    X(exception)                                                           \
     X(extra)                                                               \
     X(get_buffer)                                                          \
     X(get_loop)                                                            \
-    X(handle)                                                              \
     X(high)                                                                \
     X(is_running)                                                          \
     X(loop)                                                                \
@@ -63,8 +59,7 @@
     X(sslcontext)                                                          \
     X(throw)                                                               \
     X(time)                                                                \
-    X(waiter)                                                              \
-    X(when)
+    X(waiter)
 
 /* Objects of the standard library, as state-><name>. */
 #define STATE_IMPORTS(X)                                                   \

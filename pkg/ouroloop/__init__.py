@@ -95,7 +95,9 @@ def build_info() -> dict[str, str | bool]:
 
     libuv_compiled, libuv_running: versions.  layout: the CPython layout that
     Future and Task are built on.  fast_types: False where it did not fit and
-    asyncio's own types are used instead.  build_flags: the C compiler's.
+    asyncio's own types are used instead; stock_types_reason: why, else "".
+    registers: "native" where tasks are entered into asyncio's registers in place,
+    "calls" where that is left to asyncio's functions.  build_flags: the C compiler's.
     """
     return {
         "version": __version__,
@@ -104,6 +106,8 @@ def build_info() -> dict[str, str | bool]:
         "libuv_running": _core.LIBUV_RUNNING,
         "layout": _core.LAYOUT,
         "fast_types": _core.FAST_TYPES,
+        "stock_types_reason": _core.STOCK_TYPES_REASON,
+        "registers": _core.REGISTERS,
         "build_flags": _core.BUILD_FLAGS,
     }
 
