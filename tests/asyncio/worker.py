@@ -40,9 +40,11 @@ class Reporter(unittest.TestResult):
 
     def stopTest(self, test):
         faulthandler.cancel_dump_traceback_later()
-        outcome, text = self._outcome
-        self.send(event="end", id=test.id(), outcome=outcome, text=text)
-        self._outcome = None
+        # 3.12.1 stops the tests of a skipped class without having started them.
+        if self._outcome is not None:
+            outcome, text = self._outcome
+            self.send(event="end", id=test.id(), outcome=outcome, text=text)
+            self._outcome = None
         super().stopTest(test)
 
     def _set(self, test, outcome, text=""):
