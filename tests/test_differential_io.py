@@ -122,7 +122,8 @@ class Plain(Side, asyncio.Protocol):
 class Buffered(Side, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint):
         self.buffer = bytearray(1000)
-        return self.buffer
+        # asyncio's TLS reads into slices of it, and a slice of a bytearray would be a copy.
+        return memoryview(self.buffer)
 
     def buffer_updated(self, size):
         self.got(bytes(self.buffer[:size]))
