@@ -16,6 +16,8 @@
 enum { SWEEP_MINIMUM = 100 };
 /* A longer wait is cut into turns: nothing happens in between. */
 #define LONGEST_WAIT 86400.0
+/* A shorter one costs more than it lasts; timers close together share it. */
+enum { SHORTEST_WAIT_NS = 50 * 1000 };
 
 double
 Loop_now(LoopObject *self)
@@ -302,7 +304,7 @@ Timers_arm(LoopObject *loop)
             delay = LONGEST_WAIT;
             when = now + delay;
         }
-        delay_ns = delay > 0 ? (int64_t)ceil(delay * 1e9) : 1;
+        delay_ns = Py_MAX((int64_t)ceil(delay * 1e9), SHORTEST_WAIT_NS);
     }
     set_wake(self, delay_ns);
     self->armed_for = when;
