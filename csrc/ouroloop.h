@@ -218,6 +218,7 @@ struct LoopObject {
 
     bool may_block;        /* this turn may wait in the kernel */
     PyThreadState *parked; /* not NULL while the GIL is let go to wait */
+    bool wake_sent;        /* since it was let go; once is enough */
     PyObject *error;       /* SystemExit or KeyboardInterrupt on its way */
     uint64_t last_poll_ns;
     size_t entries_since_poll;
@@ -676,7 +677,8 @@ int Loop_close_uv(LoopObject *self);
 static inline void
 Loop_wake(LoopObject *self)
 {
-    if (self->parked != NULL) {
+    if (self->parked != NULL && !self->wake_sent) {
+        self->wake_sent = true;
         uv_async_send(&self->wake);
     }
 }

@@ -30,6 +30,7 @@ on_before_poll(uv_prepare_t *prepare)
     }
     /* Set with the GIL held: a thread that queues work must see that the
        loop needs a wake-up. */
+    self->wake_sent = false;
     self->parked = PyThreadState_Get();
     (void)PyEval_SaveThread();
 }
