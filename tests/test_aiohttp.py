@@ -11,7 +11,7 @@ import sys
 import pytest
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp has no wheel for this version of Python")
-from aiohttp import web  # noqa: E402
+from aiohttp import web  # noqa: E402 - only after it is known to be there
 
 CERTIFICATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "localhost.pem")
 

@@ -27,7 +27,7 @@ def test_too_many_open_files_is_an_error_not_a_crash():
     made = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, hard))
-        with pytest.raises(OSError, match=os.strerror(errno.EMFILE)) as caught:  # noqa: PT012
+        with pytest.raises(OSError, match=os.strerror(errno.EMFILE)) as caught:  # noqa: PT012 - which one fails is open
             for _ in range(100):
                 made.append(ouroloop.new_event_loop())
         assert caught.value.errno == errno.EMFILE

@@ -897,13 +897,3 @@ def test_default_executor_threads_have_asyncios_name(loop):
         return await loop.run_in_executor(None, lambda: threading.current_thread().name)
 
     assert loop.run_until_complete(main()) == "asyncio_0"
-
-
-def test_getnameinfo_and_getaddrinfo(loop):
-    async def main():
-        infos = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
-        assert infos == socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
-        flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-        assert await loop.getnameinfo(("127.0.0.1", 80), flags) == ("127.0.0.1", "80")
-
-    loop.run_until_complete(main())
