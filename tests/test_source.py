@@ -8,7 +8,11 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 CSRC = PROJECT / "csrc"
 C_FILES = sorted(CSRC.glob("*.c"))
-MAP = (CSRC / "ouroloop.h").read_text()
+MAP = (
+    (CSRC / "ouroloop.h")
+    .read_text()
+    .replace('#include "transport.h"', (CSRC / "transport.h").read_text())
+)
 
 # Where a difference between versions of CPython may be told apart.
 VERSION_FILES = {"compat.h", "layout.h", "registry.c"}
@@ -93,7 +97,7 @@ def test_every_shared_function_is_used_elsewhere():
         others = "".join(
             without_comments(path.read_text())
             for path in CSRC.glob("*.[ch]")
-            if path.name not in (name, "ouroloop.h")
+            if path.name not in (name, "ouroloop.h", "transport.h")
         )
         inline = "".join(re.findall(r"static inline.*?^}", MAP, re.MULTILINE | re.DOTALL))
         for function in offered:

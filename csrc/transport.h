@@ -1,0 +1,196 @@
+/* The part of the map that is about ways in and out: what transports consist
+   of, and what their files offer.  Included by ouroloop.h in its place. */
+#ifndef OUROLOOP_TRANSPORT_H
+#define OUROLOOP_TRANSPORT_H
+
+/* What one kind of transport does in its own way. */
+typedef struct {
+    uv_poll_cb on_event;
+    /* Send what is held back until the end of a callback.  -1 only with an
+       exception that must leave run_forever().  Runs Python. */
+    int (*flush)(TransportObject *self);
+    /* Drop what is not sent. */
+    void (*discard)(TransportObject *self);
+    /* End without a word to the protocol: the loop closes.  Runs Python. */
+    void (*abandon)(TransportObject *self);
+} transport_ops;
+
+/* An Internet address as the kernel gives it; AF_UNSPEC: none, or not one. */
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in inet;
+    struct sockaddr_in6 inet6;
+} inet_address;
+
+/* Bytes objects that wait to be sent, oldest first. */
+enum { WRITE_QUEUE_INLINED = 2 };
+typedef struct {
+    PyObject **heap; /* NULL: they are in `inlined` */
+    PyObject *inlined[WRITE_QUEUE_INLINED];
+    uint32_t capacity, head, count;
+    size_t sent; /* bytes of the first that are gone */
+} write_queue;
+
+struct TransportObject {
+    PyObject_HEAD
+    /* The slots of asyncio's _FlowControlMixin, which is our base because
+       asyncio's sendfile() asks for it. */
+    PyObject *extra; /* NULL: nobody has asked yet */
+    PyObject *unused_high_water;
+    LoopObject *loop; /* NULL once connection_lost() was called */
+    PyObject *unused_low_water, *unused_protocol_paused;
+    /* Ours. */
+    PyObject *dict, *weakrefs;
+    module_state *state;
+    const transport_ops *ops;
+    PyObject *protocol;     /* NULL once connection_lost() was called */
+    PyObject *context;      /* of the protocol's callbacks */
+    PyObject *sock;         /* NULL: nobody has asked for one yet */
+    PyObject *server;       /* asyncio.Server that accepted it, or NULL */
+    PyObject *waiter;       /* future, until connection_made() was called */
+    PyObject *empty_waiter; /* future of sendfile(), or NULL */
+    TransportObject *next_unflushed;
+    uv_poll_t uv;
+    int fd;
+    int watched; /* what uv watches for */
+    write_queue queue;
+    size_t unsent; /* bytes in the queue */
+    size_t high_water, low_water;
+    inet_address peer, local;
+    uint32_t max_size, read_size; /* of one read: at most, expected */
+    int conn_lost;                /* 0 until connection_lost() is scheduled */
+    uint8_t large_reads;
+    bool open; /* the uvhandle is, and the descriptor */
+    bool closing;
+    bool reading, paused;
+    bool buffered;  /* the protocol is a BufferedProtocol */
+    bool writing;   /* waits for the kernel to take more */
+    bool held_back; /* in the loop's list of unflushed transports */
+    bool eof, eof_sent;
+    bool protocol_connected, protocol_paused;
+    bool lent;        /* sendfile() may watch the descriptor */
+    bool one_context; /* connection_lost(), too, is called in `context` */
+};
+
+/* What a new transport starts with.  All borrowed, NULL where there is none.
+   Without a socket object the descriptor becomes the transport's. */
+typedef struct {
+    LoopObject *loop;
+    int fd;
+    PyObject *sock, *protocol, *waiter, *extra, *server;
+    PyObject *context;           /* NULL: a copy of the current one */
+    bool one_context;            /* connection_lost(), too, is called in it */
+    const struct sockaddr *peer; /* NULL: ask the kernel */
+    socklen_t peer_size;
+} transport_origin;
+
+/* extra_info.c -- addresses and socket object of a transport */
+
+/* As the socket module shows it.  New; NULL without an exception for a family
+   that is not known here. */
+PyObject *Address_object(const struct sockaddr *address, socklen_t size);
+/* Ask the kernel, now or at the end, for what it may forget. */
+int Transport_learn_addresses(TransportObject *self,
+                              const transport_origin *from);
+void Transport_learn_sockname(TransportObject *self);
+/* The socket object, made if need be.  New.  Runs Python. */
+PyObject *Transport_get_socket(TransportObject *self);
+/* New; NULL without an exception if there is none.  Runs Python. */
+PyObject *Transport_extra_info(TransportObject *self, PyObject *name);
+/* The dict of all of it.  New.  Runs Python. */
+PyObject *Transport_all_extra_info(TransportObject *self);
+
+/* transport.c -- what all transports share.  Where an int is returned, -1
+   comes only with an exception that must leave run_forever(); others have
+   gone to the exception handler or closed the connection. */
+
+/* Fill a fresh object, watch its descriptor and queue connection_made().  -1
+   with any exception; the descriptor is the caller's then.  Runs Python. */
+int Transport_open(TransportObject *self, const transport_origin *from);
+/* Enter the transport's context around calls of its protocol.  Leave takes
+   what enter has returned. */
+int Transport_enter(TransportObject *self);
+int Transport_leave(TransportObject *self, int entered);
+/* protocol.method(arg), or without argument for NULL.  New.  Runs Python. */
+PyObject *Transport_call(TransportObject *self, PyObject *method,
+                         PyObject *arg);
+/* logger.debug(format, self[, detail], exc_info=exc).  Runs Python. */
+int Transport_log(TransportObject *self, const char *format, PyObject *detail,
+                  PyObject *exc);
+/* Have the kernel report what the transport waits for; input that it does not
+   wait for may go on being reported until Transport_unwatch(). */
+int Transport_watch(TransportObject *self);
+int Transport_unwatch(TransportObject *self);
+/* Call pause_writing() or resume_writing() if it is time.  Runs Python. */
+int Transport_maybe_pause(TransportObject *self);
+int Transport_maybe_resume(TransportObject *self);
+/* Either may be None; -1 with ValueError or TypeError. */
+int Transport_set_limits(TransportObject *self, PyObject *high, PyObject *low);
+int Transport_set_protocol(TransportObject *self, PyObject *protocol);
+/* Close once all is sent.  Runs Python. */
+int Transport_close(TransportObject *self);
+/* All is sent: a closing transport ends. */
+int Transport_drained(TransportObject *self);
+/* Close now, but send what is held back; exc is what connection_lost() gets.
+   Runs Python. */
+int Transport_abort(TransportObject *self, PyObject *exc);
+/* Close now because of an error, which is reported if it is no OSError.  The
+   set exception for Transport_fatal_error().  Runs Python. */
+int Transport_end_with(TransportObject *self, PyObject *exc,
+                       PyObject *message);
+int Transport_fatal_error(TransportObject *self, const char *message);
+/* Set an exception unless the future is done.  Runs Python. */
+int Transport_fail_waiter(PyObject *waiter, PyObject *exc);
+/* The method: the last that the protocol hears.  Runs Python. */
+PyObject *Transport_call_connection_lost(TransportObject *self, PyObject *exc);
+/* As transport_ops.abandon. */
+void Transport_abandon(TransportObject *self);
+
+/* transport_type.c -- the base type of transports */
+
+int Transport_setup_type(PyObject *module, module_state *state);
+int Transport_traverse(TransportObject *self, visitproc visit, void *arg);
+int Transport_clear(TransportObject *self);
+void Transport_dealloc(TransportObject *self);
+
+/* stream_write.c -- bytes out of a stream transport */
+
+/* Append to what is to be sent.  Steals the reference, also on failure. */
+int Stream_queue(TransportObject *self, PyObject *bytes);
+/* Send it when the callback that runs now ends, or at once if none runs or it
+   has become much.  Runs Python. */
+int Stream_send_later(TransportObject *self);
+/* Send what is held back.  Runs Python. */
+int Stream_settle(TransportObject *self);
+/* The same for all that was written in the callback that has just returned.
+   Keeps the set exception.  Runs Python. */
+void Stream_flush(LoopObject *self);
+/* The kernel takes more.  Runs Python. */
+int Stream_write_ready(TransportObject *self);
+/* As transport_ops.discard. */
+void Stream_discard(TransportObject *self);
+/* End the outgoing half.  -1 with OSError. */
+int Stream_shut_down(TransportObject *self);
+
+/* stream.c -- bytes into a stream transport, and its events */
+
+enum { STREAM_MAX_READ = 256 * 1024 }; /* as asyncio's max_size */
+extern const transport_ops stream_ops;
+/* Read and hand on to the protocol.  Runs Python. */
+int Stream_read_ready(TransportObject *self);
+
+/* stream_type.c -- the type of stream transports */
+
+int StreamTransport_setup_type(PyObject *module, module_state *state);
+/* New StreamTransport.  On failure the descriptor stays the caller's. */
+PyObject *Stream_new(const transport_origin *from);
+PyObject *Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
+                                      Py_ssize_t nargs, PyObject *kwnames);
+
+/* server.c -- accepting connections */
+
+int Listener_setup_type(PyObject *module, module_state *state);
+PyObject *Loop__start_serving(LoopObject *self, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *kwnames);
+
+#endif
