@@ -1,0 +1,5 @@
+import sys
+
+from clients.runner import main
+
+sys.exit(main())
