@@ -363,6 +363,8 @@ stop_using(TransportObject *self)
     self->watched = 0;
     loop->fds[self->fd].transport = NULL;
     uv_close((uv_handle_t *)&self->uv, on_closed);
+    /* libuv keeps the transport until then: no longer than asyncio would. */
+    Loop_poll_next(loop);
 }
 
 /* Close the descriptor.  Runs Python. */

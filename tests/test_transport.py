@@ -604,3 +604,30 @@ def test_attributes_and_weak_references(loop):
             assert isinstance(transport, asyncio.Transport)
 
     loop.run_until_complete(main())
+
+
+def test_it_is_gone_when_the_run_in_which_it_was_lost_is_over(loop):
+    class Forgets(asyncio.Protocol):
+        """Keeps nothing of its transport, like a TLS protocol whose handshake failed."""
+
+        def __init__(self):
+            self.lost = asyncio.get_running_loop().create_future()
+
+        def connection_lost(self, exc):
+            self.lost.set_result(exc)
+
+    async def main():
+        ours, peer = socket.socketpair()
+        with peer:
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                Forgets, sock=ours
+            )
+            transport.abort()
+            await protocol.lost
+            return weakref.ref(transport)
+
+    gc.disable()
+    try:
+        assert loop.run_until_complete(main())() is None
+    finally:
+        gc.enable()

@@ -26,6 +26,45 @@ EXPECTED = (
         ALL,
         "counts the descriptors of the selector loop's self-pipe, which libuv's loop does not have",
     ),
+    (
+        "test_base_events",
+        "BaseEventLoopTests.test_set_task_factory",
+        ALL,
+        "makes its loop of base_events.BaseEventLoop alone, whose tasks are never ours",
+    ),
+    *(
+        (
+            "test_base_events",
+            f"BaseEventLoopWithSelectorTests.{test}",
+            ALL,
+            "puts a mock in place of the socket module, so that sockets have no descriptors",
+        )
+        for test in (
+            "test_create_connection_ip_addr",
+            "test_create_connection_ipv6_scope",
+            "test_create_connection_no_inet_pton",
+            "test_create_connection_service_name",
+            "test_create_server_soreuseport_only_defined",
+        )
+    ),
+    *(
+        (
+            "test_base_events",
+            f"BaseEventLoopTests.{test}",
+            ((3, 15),),
+            "puts mocks in place of the socket module and of its own loop's sock_connect",
+        )
+        for test in (
+            "test_create_connection_happy_eyeballs",
+            "test_create_connection_happy_eyeballs_ipv4_only",
+        )
+    ),
+    (
+        "test_base_events",
+        "BaseEventLoopWithSelectorTests.test_log_slow_callbacks",
+        ALL,
+        "replaces the variable `logger` of base_events; ours goes to the same logger by its name",
+    ),
     *(
         (
             "test_events",

@@ -1,5 +1,6 @@
 """The interpreter's own asyncio tests, module by module, on ouroloop (see run.py)."""
 
+import concurrent.futures
 import os
 import sys
 
@@ -23,11 +24,28 @@ RUNS += [
 ]
 
 
+@pytest.fixture(scope="module")
+def running(request):
+    """What was selected, running: a future for each module, as many at a time as there are CPUs."""
+    selected = [
+        (item.callspec.params["module"], item.callspec.params["types"])
+        for item in request.session.items
+        if item.path == request.path and item.originalname == "test_stdlib_module"
+    ]
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    yield {
+        (module, types): pool.submit(run.run_module, module, types=types)
+        for module, types in selected
+        if run.has_module(module)
+    }
+    pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize(("module", "types"), RUNS, ids=lambda value: value)
-def test_stdlib_module(module, types, suite_lines):
-    if not run.has_module(module):
+def test_stdlib_module(module, types, running, suite_lines):
+    if (module, types) not in running:
         pytest.skip(f"{module} is not in this version of Python")
-    result = run.run_module(module, types=types)
+    result = running[module, types].result()
     verdict = run.judge(result, types=types)
     line = f"{run.summary(result, verdict)} [{types} types]"
     suite_lines.append(line)
