@@ -131,6 +131,35 @@ compat_current_context(void)
 #define COMPAT_WRITABLE "bytes-like object"
 #endif
 
+/* 3.13 sends empty datagrams, and counts a header for each one that waits.
+   Drop with 3.12. */
+#define COMPAT_EMPTY_DATAGRAM_DROPPED (PY_VERSION_HEX < 0x030D0000)
+#define COMPAT_DATAGRAM_HEADER (PY_VERSION_HEX < 0x030D0000 ? 0u : 8u)
+
+/* Linux takes several datagrams with one system call; elsewhere it is one.
+   As recvmsg(): -1 with errno. */
+#ifdef __linux__
+typedef struct mmsghdr compat_message;
+static inline int
+compat_recvmmsg(int fd, compat_message *messages, int count)
+{
+    return recvmmsg(fd, messages, (unsigned)count, 0, NULL);
+}
+#else
+typedef struct {
+    struct msghdr msg_hdr;
+    size_t msg_len;
+} compat_message;
+static inline int
+compat_recvmmsg(int fd, compat_message *messages, int count)
+{
+    (void)count;
+    ssize_t size = recvmsg(fd, &messages->msg_hdr, 0);
+    messages->msg_len = size < 0 ? 0 : (size_t)size;
+    return size < 0 ? -1 : 1;
+}
+#endif
+
 /* A socket option takes the flag's place on macOS; Python ignores SIGPIPE
    everywhere unless told otherwise. */
 #ifdef MSG_NOSIGNAL

@@ -704,6 +704,8 @@ static PyMethodDef Loop_methods[] = {
     {"_ensure_fd_no_transport", (PyCFunction)Loop__ensure_fd_no_transport,
      METH_O, NULL},
     {"_watched", (PyCFunction)Loop__watched, METH_O, NULL},
+    {"_make_datagram_transport", FAST(Loop__make_datagram_transport),
+     METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_make_socket_transport", FAST(Loop__make_socket_transport),
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_start_serving", FAST(Loop__start_serving),

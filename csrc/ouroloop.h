@@ -161,6 +161,7 @@ struct LoopObject {
     bool signal_attached;
 
     char *read_buffer; /* shared by all transports; NULL until first read */
+    char *batch_buffer; /* the same, for several datagrams at once */
 };
 
 /* Take the GIL back after a wait.  The first line of every on_*(). */

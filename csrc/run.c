@@ -304,6 +304,8 @@ Loop_close_uv(LoopObject *self)
     Fork_untrack(self);
     PyMem_Free(self->read_buffer);
     self->read_buffer = NULL;
+    PyMem_Free(self->batch_buffer);
+    self->batch_buffer = NULL;
     PyMem_Free(self->fds);
     self->fds = NULL;
     self->fd_count = 0;

@@ -8,7 +8,7 @@
 /* Types made by <Name>_setup_type(), in this order. */
 #define STATE_TYPES(X)                                                     \
     X(Handle) X(TimerHandle) X(ThreadSafeHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
-    X(Task) X(Transport) X(StreamTransport) X(Listener)
+    X(Task) X(Transport) X(StreamTransport) X(DatagramTransport) X(Listener)
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
@@ -18,6 +18,8 @@
     X(_make_cancelled_error)                                               \
     X(_transports)                                                         \
     X(add_done_callback)                                                   \
+    X(addr)                                                                \
+    X(address)                                                             \
     X(backlog)                                                             \
     X(buffer_updated)                                                      \
     X(call_exception_handler)                                              \
@@ -27,11 +29,14 @@
     X(connection_made)                                                     \
     X(context)                                                             \
     X(coro)                                                                \
+    X(data)                                                                \
     X(data_received)                                                       \
+    X(datagram_received)                                                   \
     X(default)                                                             \
     X(done)                                                                \
     X(eager_start)                                                         \
     X(eof_received)                                                        \
+    X(error_received)                                                      \
     X(exc)                                                                 \
     X(extra)                                                               \
     X(get_buffer)                                                          \
@@ -77,6 +82,7 @@
     X("asyncio.format_helpers", extract_stack)                             \
     X("asyncio.log", logger)                                               \
     X("asyncio.protocols", BufferedProtocol)                               \
+    X("asyncio.transports", DatagramTransport)                             \
     X("asyncio.transports", _FlowControlMixin)                             \
     X("asyncio.trsock", TransportSocket)                                   \
     X("signal", set_wakeup_fd)                                             \

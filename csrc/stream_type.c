@@ -17,29 +17,6 @@ check_write(TransportObject *self, const char *method)
     return 0;
 }
 
-/* 1 if nothing can be written any more; who does not notice is told in the
-   log.  -1 with an exception. */
-static int
-is_lost(TransportObject *self)
-{
-    enum { LOG_THRESHOLD = 5 }; /* LOG_THRESHOLD_FOR_CONNLOST_WRITES */
-
-    if (self->conn_lost == 0) {
-        return 0;
-    }
-    if (self->conn_lost >= LOG_THRESHOLD) {
-        PyObject *result =
-            PyObject_CallMethod(self->state->logger, "warning", "s",
-                                "socket.send() raised exception.");
-        if (result == NULL) {
-            return -1;
-        }
-        Py_DECREF(result);
-    }
-    self->conn_lost++;
-    return 1;
-}
-
 static PyObject *
 refuse(PyObject *data)
 {
@@ -71,7 +48,7 @@ StreamTransport_write(TransportObject *self, PyObject *data)
         }
         Py_RETURN_NONE;
     }
-    int lost = is_lost(self);
+    int lost = Transport_is_lost(self);
     if (lost < 0) {
         return NULL;
     }
@@ -148,7 +125,7 @@ StreamTransport_writelines(TransportObject *self, PyObject *chunks)
     if (list == NULL) {
         return NULL;
     }
-    int lost = is_lost(self);
+    int lost = Transport_is_lost(self);
     if (lost != 0) {
         result = lost < 0 ? NULL : Py_NewRef(Py_None);
         goto done;

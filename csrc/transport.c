@@ -344,6 +344,27 @@ Transport_fatal_error(TransportObject *self, const char *message)
     return result;
 }
 
+int
+Transport_is_lost(TransportObject *self)
+{
+    enum { LOG_THRESHOLD = 5 }; /* LOG_THRESHOLD_FOR_CONNLOST_WRITES */
+
+    if (self->conn_lost == 0) {
+        return 0;
+    }
+    if (self->conn_lost >= LOG_THRESHOLD) {
+        PyObject *result =
+            PyObject_CallMethod(self->state->logger, "warning", "s",
+                                "socket.send() raised exception.");
+        if (result == NULL) {
+            return -1;
+        }
+        Py_DECREF(result);
+    }
+    self->conn_lost++;
+    return 1;
+}
+
 static void
 on_closed(uv_handle_t *uv)
 {

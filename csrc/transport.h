@@ -13,6 +13,9 @@ typedef struct {
     void (*discard)(TransportObject *self);
     /* End without a word to the protocol: the loop closes.  Runs Python. */
     void (*abandon)(TransportObject *self);
+    /* Hand on what was read already: reading goes on after a pause.  NULL if
+       nothing ever is. */
+    int (*resumed)(TransportObject *self);
 } transport_ops;
 
 /* An Internet address as the kernel gives it; AF_UNSPEC: none, or not one. */
@@ -71,6 +74,32 @@ struct TransportObject {
     bool lent;        /* sendfile() may watch the descriptor */
     bool one_context; /* connection_lost(), too, is called in `context` */
 };
+
+/* A message and its address. */
+typedef struct {
+    PyObject *data, *address;
+} datagram;
+
+/* Oldest first.  Capacity is a power of two. */
+typedef struct {
+    datagram *items;
+    uint32_t capacity, head, count;
+} datagram_queue;
+
+typedef struct {
+    TransportObject transport;
+    PyObject *address; /* where all goes; NULL: sendto() says it */
+    datagram_queue unsent, received;
+    PyObject *known_object; /* the last sender's address, as in `known` */
+    inet_address known;
+    socklen_t known_size; /* 0: none yet */
+    int family;
+    uint8_t batch;                 /* how many to ask the kernel for */
+    uint8_t patience, until_probe; /* lone ones until it is asked for more */
+    bool is_datagram;              /* of this type, not SOCK_SEQPACKET, … */
+    bool connected;                /* the kernel knows where all goes */
+    bool delivery_queued;          /* of what was received */
+} DatagramObject;
 
 /* What a new transport starts with.  All borrowed, NULL where there is none.
    Without a socket object the descriptor becomes the transport's. */
@@ -139,6 +168,9 @@ int Transport_abort(TransportObject *self, PyObject *exc);
 int Transport_end_with(TransportObject *self, PyObject *exc,
                        PyObject *message);
 int Transport_fatal_error(TransportObject *self, const char *message);
+/* 1 if nothing can be written any more; who does not notice is told in the
+   log.  -1 with any exception. */
+int Transport_is_lost(TransportObject *self);
 /* Set an exception unless the future is done.  Runs Python. */
 int Transport_fail_waiter(PyObject *waiter, PyObject *exc);
 /* The method: the last that the protocol hears.  Runs Python. */
@@ -186,6 +218,23 @@ int StreamTransport_setup_type(PyObject *module, module_state *state);
 PyObject *Stream_new(const transport_origin *from);
 PyObject *Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
+
+/* udp.c -- datagrams, and the events of their sockets */
+
+extern const transport_ops datagram_ops;
+/* Send it, or queue it while the kernel is full.  The three return -1 with any
+   exception and run Python. */
+int Datagram_send(DatagramObject *self, PyObject *data, PyObject *address);
+/* The kernel takes more, or has something. */
+int Datagram_write_ready(DatagramObject *self);
+int Datagram_read_ready(DatagramObject *self);
+
+/* udp_type.c -- the type of datagram transports */
+
+int DatagramTransport_setup_type(PyObject *module, module_state *state);
+PyObject *Loop__make_datagram_transport(LoopObject *self,
+                                        PyObject *const *args,
+                                        Py_ssize_t nargs, PyObject *kwnames);
 
 /* server.c -- accepting connections */
 

@@ -87,7 +87,8 @@ Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
     }
     self->paused = false;
     self->reading = true;
-    if (Transport_watch(self) < 0) {
+    if (Transport_watch(self) < 0 ||
+        (self->ops->resumed != NULL && self->ops->resumed(self) < 0)) {
         return NULL;
     }
     return none_unless(

@@ -468,9 +468,12 @@ def test_a_transports_descriptor_is_refused(loop):
 
 def test_so_is_that_of_asyncios_own_transports(loop):
     async def main():
-        transport, _ = await loop.create_datagram_endpoint(
-            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        sock = socket.socket(type=socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        transport = asyncio.selector_events._SelectorDatagramTransport(
+            loop, sock, asyncio.DatagramProtocol()
         )
+        await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="is used by transport <_SelectorDatagram"):
             loop.add_reader(transport.get_extra_info("socket"), print)
         transport.close()

@@ -36,6 +36,11 @@ class StreamTransport(asyncio.Transport):
     def _make_empty_waiter(self) -> asyncio.Future[None]: ...
     def _reset_empty_waiter(self) -> None: ...
 
+@final
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
+    max_size: ClassVar[int]
+    def sendto(self, data: bytes | bytearray | memoryview, addr: Any | None = None) -> None: ...
+
 @disjoint_base
 class Loop:
     _closed: bool
@@ -116,4 +121,12 @@ class Loop:
         server: asyncio.AbstractServer | None = None,
         context: Context | None = None,
     ) -> StreamTransport: ...
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> DatagramTransport: ...
     def _watched(self, fd: int, /) -> int: ...
