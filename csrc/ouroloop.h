@@ -160,7 +160,7 @@ struct LoopObject {
     int outer_wakeup_fd; /* what signal.set_wakeup_fd() had before us */
     bool signal_attached;
 
-    char *read_buffer; /* shared by all transports; NULL until first read */
+    char *read_buffer;  /* shared by all transports; NULL until first read */
     char *batch_buffer; /* the same, for several datagrams at once */
 };
 

@@ -98,7 +98,7 @@ typedef struct {
     uint8_t patience, until_probe; /* lone ones until it is asked for more */
     bool is_datagram;              /* of this type, not SOCK_SEQPACKET, … */
     bool connected;                /* the kernel knows where all goes */
-    bool delivery_queued;          /* of what was received */
+    bool reading_queued;           /* for the loop's next turn */
 } DatagramObject;
 
 /* What a new transport starts with.  All borrowed, NULL where there is none.

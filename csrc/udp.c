@@ -578,22 +578,29 @@ receive(DatagramObject *self, datagram *item)
     return receive_batch(self, size, (int)batch, item);
 }
 
-static void deliver_next(PyObject *object);
+static void read_next(PyObject *object);
 
-/* Have the next of those that were taken already handed on in the loop's next
-   turn, behind all that the last one has caused. */
+/* Have the next one read in the loop's next turn, behind all that waits now.
+ */
+static int
+queue_reading(DatagramObject *self)
+{
+    if (self->reading_queued) {
+        return 0;
+    }
+    self->reading_queued = true;
+    return Ready_push_native(&self->transport.loop->ready, read_next,
+                             (PyObject *)self);
+}
+
+/* The same for one that was taken from the kernel already. */
 static int
 queue_delivery(DatagramObject *self)
 {
-    TransportObject *transport = &self->transport;
-
-    if (self->received.count == 0 || self->delivery_queued ||
-        !transport->reading || transport->loop == NULL) {
-        return 0;
-    }
-    self->delivery_queued = true;
-    return Ready_push_native(&transport->loop->ready, deliver_next,
-                             (PyObject *)self);
+    return self->received.count > 0 && self->transport.reading &&
+            self->transport.loop != NULL
+        ? queue_reading(self)
+        : 0;
 }
 
 /* Hand it on.  Steals its references.  -1 with any exception.  Runs Python. */
@@ -690,25 +697,18 @@ run_in_context(DatagramObject *self, LoopObject *loop,
         : leave_and_report(self, loop, entered, work(self), name);
 }
 
-static int
-deliver_first(DatagramObject *self)
-{
-    return deliver(self, queue_pop(&self->received));
-}
-
 static void
-deliver_next(PyObject *object)
+read_next(PyObject *object)
 {
     DatagramObject *self = (DatagramObject *)object;
     LoopObject *loop = self->transport.loop;
 
-    self->delivery_queued = false;
-    if (loop == NULL || self->received.count == 0 ||
-        !self->transport.reading) {
+    self->reading_queued = false;
+    if (loop == NULL) {
         return;
     }
     Py_INCREF(loop);
-    if (run_in_context(self, loop, deliver_first, "_read_ready") < 0) {
+    if (run_in_context(self, loop, Datagram_read_ready, "_read_ready") < 0) {
         Loop_fail(loop);
     }
     Py_DECREF(loop);
@@ -739,9 +739,11 @@ dispatch(DatagramObject *self, LoopObject *loop, int events)
 
     /* Each runs Python; both look at the state first. */
     if (events & UV_READABLE) {
-        result = loop->debug
-            ? queue_method(self, loop, "_read_ready")
-            : run_in_context(self, loop, Datagram_read_ready, "_read_ready");
+        /* With callbacks waiting the input stays behind them. */
+        result = loop->debug ? queue_method(self, loop, "_read_ready")
+            : loop->may_block
+            ? run_in_context(self, loop, Datagram_read_ready, "_read_ready")
+            : queue_reading(self);
     }
     if (result == 0 && (events & UV_WRITABLE) &&
         self->transport.loop != NULL) {
@@ -770,7 +772,7 @@ on_event(uv_poll_t *uv, int status, int events)
         events = UV_READABLE | UV_WRITABLE;
     }
     bool unwanted = (events & UV_READABLE) && !transport->reading;
-    if (self->delivery_queued) {
+    if (self->reading_queued) {
         events &= ~UV_READABLE;  // Those come first.
     }
     bool collecting = loop->collecting;

@@ -229,6 +229,32 @@ async def in_the_middle(loop, action):
         )
 
 
+@case
+def input_waits_behind_callbacks(loop):
+    log = []
+
+    class Notes(Peer):
+        def datagram_received(self, data, addr):
+            log.append(data)
+
+    async def make():
+        return await loop.create_datagram_endpoint(Notes, local_addr=("127.0.0.1", 0))
+
+    transport, protocol = loop.run_until_complete(make())
+    loop.run_until_complete(asyncio.sleep(0.001))
+    with plain() as sock:
+        for n in range(20):
+            sock.sendto(b"%d" % n, transport.get_extra_info("sockname"))
+            loop.call_soon(log.append, "before")
+            loop.call_soon(lambda: loop.call_soon(log.append, "after"))
+            loop.stop()
+            loop.run_forever()
+            loop.run_until_complete(asyncio.sleep(0.001))
+    transport.close()
+    loop.run_until_complete(protocol.lost)
+    return log
+
+
 def test_paused_with_datagrams_taken_already(loop):
     async def main():
         class Pauses(Peer):
