@@ -13,7 +13,9 @@
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
     X(_asyncio_future_blocking)                                            \
+    X(_attach)                                                             \
     X(_call_connection_lost)                                               \
+    X(_detach)                                                             \
     X(_loop)                                                               \
     X(_make_cancelled_error)                                               \
     X(_transports)                                                         \
@@ -49,6 +51,7 @@
     X(name)                                                                \
     X(pause_writing)                                                       \
     X(peername)                                                            \
+    X(proto)                                                               \
     X(protocol)                                                            \
     X(protocol_factory)                                                    \
     X(result)                                                              \

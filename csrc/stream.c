@@ -6,8 +6,11 @@
 
 #include <errno.h>
 
-/* Below it a copy is cheaper than an object of the right size. */
-enum { SMALL_READ = 4 * 1024 };
+enum {
+    SMALL_READ = 4 * 1024, /* below it a copy is cheaper than an object of
+                              the right size */
+    MAX_READS = 8          /* for one event */
+};
 
 /* As recv(): -1 with errno. */
 static ssize_t
@@ -18,6 +21,7 @@ receive(TransportObject *self, void *buffer, size_t size)
     do {
         count = recv(self->fd, buffer, size, 0);
     } while (count < 0 && errno == EINTR);
+    self->filled = count == (ssize_t)size;
     return count;
 }
 
@@ -81,6 +85,22 @@ adapt(TransportObject *self, size_t count)
     }
 }
 
+/* Runs once for each loop. */
+static int
+make_read_buffer(LoopObject *loop)
+{
+    /* glibc's malloc() takes a large block from the kernel and gives it back
+       each time, until a larger one has been freed: what is read into large
+       objects would be paged in anew at each read. */
+    PyMem_Free(PyMem_Malloc(2 * STREAM_MAX_READ));
+    loop->read_buffer = PyMem_Malloc(STREAM_MAX_READ);
+    if (loop->read_buffer == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
 /* New bytes object with the input, of size 0 at the end of it.  NULL with an
    exception, or with errno and without. */
 static PyObject *
@@ -108,11 +128,8 @@ read_bytes(TransportObject *self)
         }
     }
     else {
-        if (loop->read_buffer == NULL) {
-            loop->read_buffer = PyMem_Malloc(STREAM_MAX_READ);
-            if (loop->read_buffer == NULL) {
-                return PyErr_NoMemory();
-            }
+        if (loop->read_buffer == NULL && make_read_buffer(loop) < 0) {
+            return NULL;
         }
         count = receive(self, loop->read_buffer,
                         self->max_size < STREAM_MAX_READ ? self->max_size
@@ -226,10 +243,21 @@ read_into_protocol(TransportObject *self)
 int
 Stream_read_ready(TransportObject *self)
 {
-    if (self->conn_lost || !self->reading) {
-        return 0;
+    for (int i = 0; i < MAX_READS; i++) {
+        if (self->loop == NULL || self->conn_lost || !self->reading) {
+            return 0;
+        }
+        self->filled = false;
+        int result =
+            self->buffered ? read_into_protocol(self) : read_data(self);
+        /* More has come than there was room for, and nothing else is to be
+           done: the next turn would only ask the kernel what is known. */
+        if (result < 0 || !self->filled || self->loop == NULL ||
+            self->loop->ready.count > 0) {
+            return result;
+        }
     }
-    return self->buffered ? read_into_protocol(self) : read_data(self);
+    return 0;
 }
 
 /* Events. */

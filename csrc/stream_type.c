@@ -1,6 +1,8 @@
 /* The type of stream transports: a socket, TCP or Unix, that is connected. */
 #include "ouroloop.h"
 
+#include <netinet/tcp.h>
+
 static int
 check_write(TransportObject *self, const char *method)
 {
@@ -242,6 +244,33 @@ Stream_new(const transport_origin *from)
     return (PyObject *)self;
 }
 
+/* Turn Nagle's algorithm off, where asyncio does.  Runs Python. */
+static int
+set_nodelay(module_state *state, PyObject *sock, int fd)
+{
+    if ((PyObject *)Py_TYPE(sock) != state->socket) {
+        PyObject *result = PyObject_CallOneArg(state->_set_nodelay, sock);
+        Py_XDECREF(result);
+        return result == NULL ? -1 : 0;
+    }
+    /* Family and type are enums, made at each look; of this protocol there is
+       only one of each that matters. */
+    PyObject *proto = PyObject_GetAttr(sock, state->str_proto);
+    long number = proto == NULL ? -1 : PyLong_AsLong(proto);
+    int one = 1;
+
+    Py_XDECREF(proto);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (number == IPPROTO_TCP &&
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 0;
+}
+
 /* _make_socket_transport(sock, protocol, waiter=None, *, extra=None,
    server=None, context=None) */
 PyObject *
@@ -254,7 +283,7 @@ Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
                                   2,
                                   {ARG(sock), ARG(protocol), ARG(waiter),
                                    ARG(extra), ARG(server), ARG(context)}};
-    PyObject *given[6], *result;
+    PyObject *given[6];
 
     if (parse_args(self->state, &spec, args, nargs, kwnames, given) < 0 ||
         Fds_ensure_free(self, given[0]) < 0) {
@@ -266,14 +295,9 @@ Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
         }
     }
     int fd = PyObject_AsFileDescriptor(given[0]);
-    if (fd < 0) {
+    if (fd < 0 || set_nodelay(self->state, given[0], fd) < 0) {
         return NULL;
     }
-    result = PyObject_CallOneArg(self->state->_set_nodelay, given[0]);
-    if (result == NULL) {
-        return NULL;
-    }
-    Py_DECREF(result);
     transport_origin from = {
         .loop = self,
         .fd = fd,

@@ -413,11 +413,11 @@ release(TransportObject *self)
 
 /* server._attach() or _detach(), which take the transport since 3.13. */
 static int
-tell_server(TransportObject *self, PyObject *server, const char *method)
+tell_server(TransportObject *self, PyObject *server, PyObject *method)
 {
-    PyObject *result = self->state->server_keeps_clients
-        ? PyObject_CallMethod(server, method, "O", self)
-        : PyObject_CallMethod(server, method, NULL);
+    PyObject *args[] = {server, (PyObject *)self};
+    PyObject *result = PyObject_VectorcallMethod(
+        method, args, self->state->server_keeps_clients ? 2 : 1, NULL);
 
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -474,7 +474,8 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exc)
     self->server = NULL;
     release(self);
     Py_CLEAR(self->protocol);
-    if (server != NULL && tell_server(self, server, "_detach") < 0 &&
+    if (server != NULL &&
+        tell_server(self, server, self->state->str__detach) < 0 &&
         raised == NULL) {
         raised = PyErr_GetRaisedException();
     }
@@ -636,7 +637,7 @@ Transport_open(TransportObject *self, const transport_origin *from)
         goto error;
     }
     if (from->server != NULL) {
-        if (tell_server(self, from->server, "_attach") < 0) {
+        if (tell_server(self, from->server, self->state->str__attach) < 0) {
             goto error;
         }
         self->server = Py_NewRef(from->server);
@@ -648,7 +649,7 @@ Transport_open(TransportObject *self, const transport_origin *from)
 error:;
     PyObject *exc = PyErr_GetRaisedException();
     if (self->server != NULL &&
-        tell_server(self, self->server, "_detach") < 0) {
+        tell_server(self, self->server, self->state->str__detach) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     /* The caller keeps the descriptor. */

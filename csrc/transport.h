@@ -67,6 +67,7 @@ struct TransportObject {
     bool closing;
     bool reading, paused;
     bool buffered;  /* the protocol is a BufferedProtocol */
+    bool filled;    /* the last read got as much as it had room for */
     bool writing;   /* waits for the kernel to take more */
     bool held_back; /* in the loop's list of unflushed transports */
     bool eof, eof_sent;

@@ -497,3 +497,68 @@ def test_slow_callbacks_are_named(loop, caplog):
 
     loop.run_until_complete(main())
     assert any("_read_ready" in text and " took 0." in text for text in caplog.messages)
+
+
+def test_more_than_a_read_takes_is_read_on_at_once_but_no_callback_waits_for_it(loop):
+    class Pausing(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            loop.call_soon(self.transport.pause_reading)
+
+    async def main():
+        async with connected() as (transport, peer):
+            transport.max_size = 10
+            peer.send(b"x" * 40)
+            await until(lambda: len(transport.get_protocol().data) == 40)
+            assert transport.get_protocol().calls[1:] == ["data"] * 4
+        async with connected(Pausing) as (transport, peer):
+            transport.max_size = 10
+            peer.send(b"x" * 40)
+            for size in 10, 20, 30, 40:
+                await until(lambda: not transport.is_reading())
+                await turns()
+                assert len(transport.get_protocol().data) == size  # noqa: B023
+                transport.resume_reading()
+
+    loop.run_until_complete(main())
+
+
+def test_a_flood_does_not_hold_up_others(loop):
+    order = []
+
+    class Noting(Recorder):
+        def data_received(self, data):
+            order.append(self)
+
+    async def main():
+        async with connected(Noting) as (one, one_peer), connected(Noting) as (other, other_peer):
+            one.max_size = other.max_size = 10
+            one_peer.send(b"x" * 1000)
+            other_peer.send(b"x" * 1000)
+            await until(lambda: len(order) == 200)
+            both = [one.get_protocol(), other.get_protocol()]
+        # Two polls may name them in different orders.
+        for start in range(200 - 17):
+            assert set(order[start : start + 17]) == set(both) or len(set(order[start:])) == 1
+
+    loop.run_until_complete(main())
+
+
+def test_what_data_received_may_do_between_two_reads(loop):
+    class Ending(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            getattr(self.transport, self.how)()
+
+    async def main():
+        for how in "close", "abort", "pause_reading":
+            async with connected(Ending) as (transport, peer):
+                transport.max_size = 10
+                protocol = transport.get_protocol()
+                protocol.how = how
+                peer.send(b"x" * 40)
+                await until(lambda: protocol.data)  # noqa: B023
+                await turns()
+                assert protocol.data == b"x" * 10
+
+    loop.run_until_complete(main())
