@@ -1,4 +1,4 @@
-"""What waiting costs: bytes per task that waits, bytes per TCP connection that idles.
+"""What waiting costs: bytes per task that waits, bytes per connection that idles.
 
 As a script, ``memory.py LOOP TASKS`` prints the two figures of the waiting tasks.
 """
@@ -6,17 +6,21 @@ As a script, ``memory.py LOOP TASKS`` prints the two figures of the waiting task
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import socket
+import ssl
 import struct
 import sys
 import tracemalloc
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import tls
 from harness import Backend, Benchmark, Settings, Unavailable, run_python
-from tcp import server
+from serving import open_files_limit, server
 
 
 def resident_bytes(pid: int | str = "self") -> int:
@@ -70,45 +74,50 @@ def waiting_task(figure: str) -> Callable[[str, Settings], float]:
     return measure
 
 
-def idle_connection(loop: str, settings: Settings) -> float:
-    """The server's RSS per connection that has echoed once and is quiet since: the
-    growth from the first fifth of the connections to all."""
-    total = 5_000 // settings.shrink
-    open_files_limit(total + 100)
-    clients: list[socket.socket] = []
-    try:
-        with server("echo", loop, settings.server_cpu) as (port, pid):
-            first = 0
-            for number in range(1, total + 1):
-                client = socket.create_connection(("127.0.0.1", port), timeout=10)
-                clients.append(client)
-                # Closed by a reset, so that no port is left in TIME_WAIT for a minute.
-                reset = struct.pack("ii", 1, 0)
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-                client.sendall(b"here")
-                if client.recv(4) != b"here":
-                    raise Unavailable(f"connection {number} was not answered")
-                if number == total // 5:
-                    first = resident_bytes(pid)
-            return (resident_bytes(pid) - first) / (total - total // 5)
-    except OSError as error:
-        raise Unavailable(str(error)) from error
-    finally:
-        for client in clients:
-            client.close()
+def idle_connection(
+    script: str, connect: Callable[[str], socket.socket], total: int
+) -> Callable[[str, Settings], float]:
+    """The measurement of a server's RSS per connection that has echoed once and is quiet
+    since: the growth from the first fifth of the connections to all."""
+
+    def measure(loop: str, settings: Settings) -> float:
+        count = total // settings.shrink
+        open_files_limit(count + 100)
+        with contextlib.ExitStack() as stack:
+            try:
+                address, pid = stack.enter_context(
+                    server(script, "echo", loop, settings.server_cpu)
+                )
+                first = 0
+                for number in range(1, count + 1):
+                    client = stack.enter_context(connect(address))
+                    client.sendall(b"here")
+                    if client.recv(4) != b"here":
+                        raise Unavailable(f"connection {number} was not answered")
+                    if number == count // 5:
+                        first = resident_bytes(pid)
+                return (resident_bytes(pid) - first) / (count - count // 5)
+            except OSError as error:
+                raise Unavailable(str(error)) from error
+
+    return measure
 
 
-def open_files_limit(wanted: int) -> None:
-    """Raise the soft limit to `wanted`; the server inherits it."""
-    # Not on Windows, where nothing here runs but the module is still to be imported.
-    import resource
+def connect_tcp(address: str) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", int(address)), timeout=10)
+    # Closed by a reset, so that no port is left in TIME_WAIT for a minute.
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return client
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise Unavailable(f"needs {wanted} open files, the limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+def connect_tls(address: str) -> socket.socket:
+    return tls.connect(address, client_context())
+
+
+@cache
+def client_context() -> ssl.SSLContext:
+    """One for all connections, as in any client."""
+    return tls.client_context()
 
 
 BENCHMARKS = [
@@ -131,7 +140,15 @@ BENCHMARKS = [
         "connection_idle_rss",
         "an idle TCP connection, growth of the server's RSS",
         "B",
-        idle_connection,
+        idle_connection("tcp.py", connect_tcp, 5_000),
+        judge="median",
+        rounds=3,
+    ),
+    Benchmark(
+        "tls_idle_rss",
+        "an idle TLS connection, growth of the server's RSS",
+        "B",
+        tls.with_certificate(idle_connection("tls.py", connect_tls, 1_000)),
         judge="median",
         rounds=3,
     ),

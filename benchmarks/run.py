@@ -1,14 +1,15 @@
 """Measure event loops against each other in one interleaved run.
 
-    python benchmarks/run.py                     everything, five rounds
-    python benchmarks/run.py tasks tcp_echo_1k   a theme or a benchmark by name
-    python benchmarks/run.py --quick             does it all run? (the figures are rough)
+    python benchmarks/run.py                         everything, five rounds
+    python benchmarks/run.py tasks 'tcp_echo_1k_*'   themes or benchmarks by name
+    python benchmarks/run.py --quick                 does it all run? (the figures are rough)
 
 In every round each benchmark runs on every loop, each time in a fresh process pinned to a
 core, so that what disturbs the machine disturbs all loops alike. The figures are CPU time
 per operation (all threads, user and system) or bytes. Printed are the minimum and, in
-brackets, the median over the rounds; ratios are made of the minima, for TCP and memory of
-the medians, and above 1 means that ouroloop is ahead.
+brackets, the median over the rounds. A ratio above 1 means that ouroloop is ahead; it is
+made of the minima, or, with a peer in another process and for memory, the median of the
+ratios within each round.
 """
 
 from __future__ import annotations
@@ -17,24 +18,39 @@ import argparse
 import importlib.metadata
 import json
 import platform
-import statistics
 import sys
 import time
+from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
+from statistics import median
 
+import bulk
 import callbacks
+import churn
 import lifecycle
 import memory
+import process
+import sock
+import streams
 import tasks
 import tcp
+import tls
+import udp
 from harness import LOOPS, Backend, Benchmark, Settings, Unavailable
-from targets import TARGETS, Figures
+from rounds import Values, ratio
+from serving import FLOOR
+from targets import RIVALS, TARGETS
 
-THEMES = {
-    module.__name__: module.BENCHMARKS for module in (tasks, callbacks, lifecycle, tcp, memory)
-}
-# values[benchmark][loop]: one figure per round.
-Values = dict[str, dict[str, list[float]]]
+MODULES = (
+    *(tasks, callbacks, lifecycle),
+    *(tcp, streams, tls, udp, sock, process, churn, bulk),
+    memory,
+)
+THEMES = {module.__name__: module.BENCHMARKS for module in MODULES}
+Table = list[list[str]]
+BEGIN_MARK = "<!-- written by ./dev bench --write -->"
+END_MARK = "<!-- end -->"
 QUICK = Settings(sample_seconds=0.005, samples=1, shrink=20)
 
 
@@ -43,13 +59,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help="themes or benchmarks; default all")
+    parser.add_argument(
+        "names", nargs="*", help="themes, benchmarks, or patterns of these; default all"
+    )
     parser.add_argument("--loops", help="comma-separated; default all installed")
     parser.add_argument("--rounds", type=int, help="default 5")
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="put the tables between the page's marks"
+    )
     parser.add_argument("--json", type=Path, help="write every figure there")
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.write and (options.names or options.loops or options.quick):
+        parser.error("--write is for a whole run")
+    return options
 
 
 def choose_benchmarks(names: list[str]) -> list[Benchmark]:
@@ -57,7 +81,7 @@ def choose_benchmarks(names: list[str]) -> list[Benchmark]:
     every = [benchmark for theme in THEMES.values() for benchmark in theme]
     chosen: list[Benchmark] = []
     for name in names:
-        found = THEMES.get(name) or [one for one in every if one.name == name]
+        found = THEMES.get(name) or [one for one in every if fnmatch(one.name, name)]
         if not found:
             themes = ", ".join(THEMES)
             sys.exit(f"no benchmark {name!r}; try --list, or a theme: {themes}")
@@ -117,53 +141,39 @@ def progress(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def judged(benchmarks: list[Benchmark], values: Values) -> Figures:
-    """The figure of each benchmark and loop that ratios are made of."""
-
-    def pick(judge: str, taken: list[float]) -> float:
-        return min(taken) if judge == "min" else statistics.median(taken)
-
-    return {
-        benchmark.name: {
-            loop: pick(benchmark.judge, taken) for loop, taken in values[benchmark.name].items()
-        }
-        for benchmark in benchmarks
-    }
-
-
-def figures_table(
-    benchmarks: list[Benchmark], values: Values, figures: Figures, loops: list[str]
-) -> list[list[str]]:
+def figures_table(benchmarks: list[Benchmark], values: Values, loops: list[str]) -> Table:
     """One row per benchmark: each loop's figure, then ouroloop's ratios."""
     columns = [*loops]
-    if any(tcp.FLOOR in values[benchmark.name] for benchmark in benchmarks):
-        columns.append(tcp.FLOOR)
+    if any(FLOOR in values[benchmark.name] for benchmark in benchmarks):
+        columns.append(FLOOR)
     others = [loop for loop in columns if loop != "ouroloop"]
     ratios = others if "ouroloop" in loops else []
     table = [["benchmark", "unit", *columns, *(f"vs {other}" for other in ratios)]]
     for benchmark in benchmarks:
         row = [benchmark.name, benchmark.unit]
+        taken = values[benchmark.name]
         for loop in columns:
-            taken = values[benchmark.name].get(loop)
-            cell = f"{min(taken):.0f} ({statistics.median(taken):.0f})" if taken else ""
-            row.append(cell)
-        judged_row = figures[benchmark.name]
+            figures = taken.get(loop)
+            row.append(f"{min(figures):.0f} ({median(figures):.0f})" if figures else "-")
         for other in ratios:
-            pair = judged_row.get(other), judged_row.get("ouroloop")
-            row.append(f"{pair[0] / pair[1]:.2f}x" if pair[0] and pair[1] else "")
+            if other in taken and "ouroloop" in taken:
+                found = ratio(benchmark.judge, taken[other], taken["ouroloop"])
+                row.append(f"{found.value:.2f}x")
+            else:
+                row.append("-")
         table.append(row)
     return table
 
 
-def targets_table(figures: Figures) -> list[list[str]]:
+def targets_table(benchmarks: list[Benchmark], values: Values) -> Table:
     """One row per target that was measured."""
-    table = [["target", "wanted", "measured", "reached"]]
+    table = [["target", "wanted", "measured", "rounds", "reached"]]
+    by_name = {benchmark.name: benchmark for benchmark in benchmarks}
     for target in TARGETS:
-        result = target.check(figures)
-        if result:
-            measured, reached = result
-            row = [target.benchmark, target.wanted(), measured]
-            table.append([*row, "yes" if reached else "NO"])
+        if target.benchmark in by_name:
+            found = target.check(by_name[target.benchmark], values)
+            if found:
+                table.append([target.benchmark, target.wanted(), *found])
     return table
 
 
@@ -200,8 +210,43 @@ def machine() -> str:
     return platform.processor() or platform.machine()
 
 
+def report(
+    benchmarks: list[Benchmark],
+    loops: list[str],
+    rounds: int,
+    values: Values,
+    failures: dict[str, str],
+    rough: bool,
+) -> str:
+    """Everything that was measured, as Markdown; rough figures are held against no target."""
+    known = ", ".join(f"{key} {value}" for key, value in environment(loops).items())
+    parts = [f"{known}; {time.strftime('%Y-%m-%d')}, {rounds} rounds, minimum (median)."]
+    for theme, members in THEMES.items():
+        rows = [benchmark for benchmark in benchmarks if benchmark in members]
+        if rows:
+            parts += [f"### {theme}", markdown(figures_table(rows, values, loops))]
+    targets = [] if rough else targets_table(benchmarks, values)
+    if len(targets) > 1:
+        verdicts = Counter(row[-1] for row in targets[1:])
+        counted = ", ".join(f"{verdicts[word]} {word}" for word in ("yes", "even", "NO"))
+        parts += [f"### targets: {counted}", markdown(targets)]
+    if failures:
+        reasons = "\n".join(f"- {key}: {why}" for key, why in failures.items())
+        parts += ["### not measured", reasons]
+    return "\n\n".join(parts)
+
+
+def write_between_marks(page: Path, text: str) -> None:
+    """Replace what `page` has between its two marks."""
+    before, begin, rest = page.read_text().partition(BEGIN_MARK)
+    _, end, after = rest.partition(END_MARK)
+    if not end:
+        sys.exit(f"{page} has no {BEGIN_MARK} ... {END_MARK}")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
 def main() -> int:
-    """Measure and print; 1 if anything could not be measured."""
+    """Measure and print; 1 if a benchmark could not run on ouroloop or asyncio."""
     options = parse_arguments()
     benchmarks = choose_benchmarks(options.names)
     if options.list:
@@ -214,20 +259,17 @@ def main() -> int:
 
     started = time.monotonic()
     values, failures = measure(benchmarks, loops, rounds, settings)
-    figures = judged(benchmarks, values)
-    known = environment(loops)
-    print(", ".join(f"{key} {value}" for key, value in known.items()))
-    print(f"{rounds} rounds, {time.monotonic() - started:.0f} s; min (median)\n")
-    print(markdown(figures_table(benchmarks, values, figures, loops)))
-    reached = targets_table(figures)
-    if len(reached) > 1 and not options.quick:
-        print("\n" + markdown(reached))
-    for key, why in failures.items():
-        print(f"not measured: {key}: {why}")
+    text = report(benchmarks, loops, rounds, values, failures, options.quick)
+    print(text)
+    print(f"\n{time.monotonic() - started:.0f} s", file=sys.stderr)
+    if options.write:
+        write_between_marks(options.write, text)
     if options.json:
-        report = {"environment": known, "values": values, "failures": failures}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
-    return 1 if failures else 0
+        known = environment(loops)
+        everything = {"environment": known, "values": values, "failures": failures}
+        options.json.write_text(json.dumps(everything, indent=1) + "\n")
+    # What a rival lacks is a result; that ouroloop or the stock loop fails is an error.
+    return any(not key.endswith(RIVALS) for key in failures)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import argparse
 import json
 import sys
 
-import callbacks  # noqa: F401  each of the three registers its programs
+import callbacks  # noqa: F401  each of the four registers its programs
 import lifecycle  # noqa: F401
+import process  # noqa: F401
 import tasks  # noqa: F401
 from harness import PROGRAMS, Backend, Unavailable, pin, time_program
 

@@ -1,29 +1,38 @@
-/* The load of the TCP benchmarks: N connections, one message under way on
+/* The load of the servers' benchmarks: N sockets, one message under way on
  * each, an epoll loop that sends the next as soon as the answer is complete.
  * Linux only.
  *
- *   load PORT PID CONNECTIONS MESSAGE_BYTES REQUESTS
+ *   load tcp|unix|udp|churn ADDRESS PID SOCKETS MESSAGE_BYTES REQUESTS
  *
- * A message is MESSAGE_BYTES - 1 letters and a newline; the answer must be the
- * same bytes, in as many pieces as the server likes. After a warm-up of a
- * tenth it notes the CPU time of process PID, makes REQUESTS requests, and
- * prints JSON: that process's CPU nanoseconds per request, requests per second
- * and the median and 99th percentile of the latency. */
+ * ADDRESS is a port of 127.0.0.1, with `unix` a path. `churn` is TCP with a
+ * new connection for each request. A message is MESSAGE_BYTES - 1 letters and
+ * a newline; the answer must be the same bytes, in as many pieces as the
+ * server likes. After a warm-up of a tenth it makes REQUESTS requests in up to
+ * ten slices and prints JSON: the CPU nanoseconds of process PID per request,
+ * the median over the slices; requests per second; and the median and 99th
+ * percentile of the latency. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TIME_LIMIT_S = 20, MAX_EVENTS = 256 };
+enum {
+    TIME_LIMIT_S = 20,
+    MAX_EVENTS = 256,
+    MAX_SLICES = 10,
+    SETTLE_US = 2000
+};
 
 typedef struct {
     int fd;
@@ -36,6 +45,15 @@ static char *message;
 static char *received;
 static size_t message_bytes;
 static int epoll_fd;
+static int socket_type = SOCK_STREAM;
+static bool new_for_each_request;
+static union {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_un un;
+} server;
+static socklen_t server_bytes;
+static clockid_t server_clock;
 
 static void
 fail(const char *what)
@@ -88,8 +106,25 @@ send_some(Connection *connection)
 }
 
 static void
+open_connection(Connection *connection)
+{
+    int one = 1, fd = socket(server.any.sa_family, socket_type, 0);
+    if (fd < 0 || connect(fd, &server.any, server_bytes) < 0) {
+        fail("connect");
+    }
+    if (server.any.sa_family == AF_INET && socket_type == SOCK_STREAM) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    }
+    connection->fd = fd;
+    watch(connection, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+static void
 send_message(Connection *connection)
 {
+    if (new_for_each_request) {
+        open_connection(connection);
+    }
     connection->to_send = message_bytes;
     connection->to_receive = message_bytes;
     connection->sent_ns = now_ns(CLOCK_MONOTONIC);
@@ -154,6 +189,9 @@ run(Connection *connections, int count, int64_t requests, int64_t *latencies)
                 continue;
             }
             latencies[done++] = now_ns(CLOCK_MONOTONIC) - connection->sent_ns;
+            if (new_for_each_request) {
+                close(connection->fd);
+            }
             if (started < requests) {
                 started++;
                 send_message(connection);
@@ -162,64 +200,90 @@ run(Connection *connections, int count, int64_t requests, int64_t *latencies)
     }
 }
 
+/* The server's CPU time. The kernel brings the clock of another process up to
+ * date when that goes to sleep, else only at each tick, every 4 ms. */
+static int64_t
+server_cpu_ns(void)
+{
+    usleep(SETTLE_US);
+    return now_ns(server_clock);
+}
+
+static void
+parse_server(const char *kind, const char *address)
+{
+    if (strcmp(kind, "unix") == 0) {
+        server.un.sun_family = AF_UNIX;
+        snprintf(server.un.sun_path, sizeof(server.un.sun_path), "%s",
+                 address);
+        server_bytes = sizeof(server.un);
+        return;
+    }
+    server.in.sin_family = AF_INET;
+    server.in.sin_port = htons((uint16_t)atoi(address));
+    server.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    server_bytes = sizeof(server.in);
+    new_for_each_request = strcmp(kind, "churn") == 0;
+    socket_type = strcmp(kind, "udp") == 0 ? SOCK_DGRAM : SOCK_STREAM;
+}
+
 int
 main(int argc, char **argv)
 {
-    if (argc != 6) {
+    if (argc != 7) {
         fprintf(stderr,
-                "usage: load PORT PID CONNECTIONS MESSAGE_BYTES REQUESTS\n");
+                "usage: load tcp|unix|udp|churn ADDRESS PID SOCKETS "
+                "MESSAGE_BYTES REQUESTS\n");
         return 2;
     }
-    int count = atoi(argv[3]);
-    int64_t requests = atoll(argv[5]);
-    message_bytes = (size_t)atoll(argv[4]);
+    int count = atoi(argv[4]);
+    int64_t requests = atoll(argv[6]);
+    message_bytes = (size_t)atoll(argv[5]);
     message = malloc(message_bytes);
     received = malloc(message_bytes);
     Connection *connections = calloc((size_t)count, sizeof(*connections));
-    int64_t *latencies = malloc(sizeof(*latencies) * (size_t)requests);
+    int64_t *latencies =
+        malloc(sizeof(*latencies) * ((size_t)requests + (size_t)count));
     if (!message || !received || !connections || !latencies) {
         fail("malloc");
     }
     memset(message, 'x', message_bytes);
     message[message_bytes - 1] = '\n';
 
-    clockid_t server_clock;
-    if (clock_getcpuclockid((pid_t)atoi(argv[2]), &server_clock) != 0) {
-        fprintf(stderr, "no process %s\n", argv[2]);
+    if (clock_getcpuclockid((pid_t)atoi(argv[3]), &server_clock) != 0) {
+        fprintf(stderr, "no process %s\n", argv[3]);
         return 1;
     }
     alarm(TIME_LIMIT_S); /* a server that stops answering must not hold up the
                             run */
     epoll_fd = epoll_create1(0);
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_port = htons((uint16_t)atoi(argv[1])),
-        .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
-    for (int i = 0; i < count; i++) {
-        int one = 1;
-        connections[i].fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (connections[i].fd < 0 ||
-            connect(connections[i].fd, (struct sockaddr *)&address,
-                    sizeof(address)) < 0) {
-            fail("connect");
-        }
-        setsockopt(connections[i].fd, IPPROTO_TCP, TCP_NODELAY, &one,
-                   sizeof(one));
-        watch(&connections[i], EPOLL_CTL_ADD, EPOLLIN);
+    parse_server(argv[1], argv[2]);
+    for (int i = 0; i < count && !new_for_each_request; i++) {
+        open_connection(&connections[i]);
     }
-    run(connections, count, requests / 10 > count ? requests / 10 : count,
-        latencies);
+    int64_t warm_up = requests / 10 > count ? requests / 10 : count;
+    run(connections, count, warm_up, latencies);
 
-    int64_t cpu_ns = now_ns(server_clock), wall_ns = now_ns(CLOCK_MONOTONIC);
-    run(connections, count, requests, latencies);
-    wall_ns = now_ns(CLOCK_MONOTONIC) - wall_ns;
-    cpu_ns = now_ns(server_clock) - cpu_ns;
+    /* Each begins and ends with idle connections, which must not weigh. */
+    int64_t slices = requests / (4 * count);
+    slices = slices < 1 ? 1 : slices > MAX_SLICES ? MAX_SLICES : slices;
+    int64_t slice = requests / slices, cpu_ns[MAX_SLICES], wall_ns = 0;
+    requests = slice * slices;
+    for (int i = 0; i < slices; i++) {
+        int64_t cpu_before_ns = server_cpu_ns();
+        int64_t before_ns = now_ns(CLOCK_MONOTONIC);
+        run(connections, count, slice, latencies + i * slice);
+        wall_ns += now_ns(CLOCK_MONOTONIC) - before_ns;
+        cpu_ns[i] = server_cpu_ns() - cpu_before_ns;
+    }
 
+    qsort(cpu_ns, (size_t)slices, sizeof(*cpu_ns), by_size);
     qsort(latencies, (size_t)requests, sizeof(*latencies), by_size);
     printf(
         "{\"cpu_ns\": %.1f, \"per_second\": %.0f, \"p50_us\": %.1f, "
         "\"p99_us\": %.1f}\n",
-        (double)cpu_ns / (double)requests,
+        (double)(cpu_ns[slices / 2] + cpu_ns[(slices - 1) / 2]) / 2.0 /
+            (double)slice,
         (double)requests * 1e9 / (double)wall_ns,
         (double)latencies[requests / 2] / 1e3,
         (double)latencies[requests * 99 / 100] / 1e3);
