@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from harness import Benchmark
-from serving import Clock, in_slices, loaded_by_peer, main
+from serving import Clock, PeerLoad, in_slices, main
 
 MIB = 1 << 20
 BLOCK = bytes(256 * 1024)
@@ -121,7 +121,7 @@ def benchmark(name: str, kind: str, peer: str, about: str, mib: int) -> Benchmar
         name,
         f"{about}, server CPU per MiB",
         "ns",
-        loaded_by_peer("bulk.py", kind, peer, mib),
+        PeerLoad("bulk.py", kind, mib, peer),
         judge="median",
     )
 

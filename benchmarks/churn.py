@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from harness import Benchmark
-from serving import loaded_by_c
+from serving import CLoad
 
 BENCHMARKS = [
     Benchmark(
         "tcp_churn",
         "accept, echo 64 B, the client closes; 10 at a time, server CPU per connection",
         "ns",
-        loaded_by_c("tcp.py", "echo", "churn", 10, 64, 5_000),
+        CLoad("tcp.py", "echo", 5_000, "churn", 10, 64),
         judge="median",
     ),
 ]

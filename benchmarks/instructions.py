@@ -2,10 +2,12 @@
 
     python benchmarks/instructions.py                         every program
     python benchmarks/instructions.py create_task --top 15    and where they are spent
+    python benchmarks/instructions.py tls_echo_1k --top 15    of a server, by its name
 
 Each program runs N and then 2N operations in one process after a warm-up; the figure is
-(I(2N) - I(N)) / N, so neither start-up nor a program's fixed part is in it. User space
-only: what the kernel does is not counted.
+(I(2N) - I(N)) / N, so neither start-up nor a program's fixed part is in it. A server is
+run twice, under the load of N and of 2N operations. User space only: what the kernel does
+is not counted.
 """
 
 from __future__ import annotations
@@ -22,11 +24,18 @@ from collections import Counter
 from pathlib import Path
 
 from harness import LOOPS, PROGRAMS, Backend, Program, Unavailable
-from run import choose_loops, markdown, progress
+from run import THEMES, choose_loops, markdown, progress
+from serving import Load, server
 
 OPERATIONS = 2_000
 # Nothing else calls it, so a call is a mark where callgrind writes out its counters.
 MARK = "getppid"
+SERVERS = {
+    benchmark.name: benchmark.measure
+    for theme in THEMES.values()
+    for benchmark in theme
+    if isinstance(benchmark.measure, Load)
+}
 Profile = Counter[str]
 
 
@@ -63,6 +72,8 @@ def operations(name: str) -> int:
 
 def count(names: list[str], loop: str) -> dict[str, tuple[float, Profile]]:
     """Per program: instructions per operation, and the same by function."""
+    if not names:
+        return {}
     with tempfile.TemporaryDirectory() as folder:
         environment = dict(os.environ, PYTHONHASHSEED="0")
         done = subprocess.run(
@@ -96,6 +107,26 @@ def count(names: list[str], loop: str) -> dict[str, tuple[float, Profile]]:
         return results
 
 
+def count_server(load: Load, loop: str) -> tuple[float, Profile]:
+    """The same of a server under load."""
+    load.prepare()
+    n = min(load.count, OPERATIONS) if load.count > 1_000 else load.count // 8
+    profiles = []
+    for operations in (n, 2 * n):
+        with tempfile.TemporaryDirectory() as folder:
+            dump = Path(folder, "out")
+            command = ["valgrind", "--tool=callgrind", "--compress-strings=no"]
+            command.append(f"--callgrind-out-file={dump}")
+            os.environ["PYTHONHASHSEED"] = "0"
+            with server(load.script, load.kind, loop, 0, under=command) as (address, pid):
+                load.run(address, pid, operations, 1)
+            profiles.append(self_cost(dump))
+    once, twice = profiles
+    # A load makes a tenth more, its warm-up.
+    profile = Counter({key: (twice[key] - once[key]) / (n * 1.1) for key in twice})
+    return sum(profile.values()), profile
+
+
 def self_cost(dump: Path) -> Profile:
     """Instructions by function, without those of the functions it calls."""
     costs: Profile = Counter()
@@ -127,13 +158,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(PROGRAMS)}; default all")
+    parser.add_argument("names", nargs="*", help="of ./dev bench --list; default all programs")
     parser.add_argument("--loops", help="comma-separated; default all installed")
     parser.add_argument("--top", type=int, default=0, help="functions to list")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    unknown = set(options.names) - set(PROGRAMS)
+    unknown = set(options.names) - set(PROGRAMS) - set(SERVERS)
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
     names = options.names or list(PROGRAMS)
@@ -148,7 +179,9 @@ def main() -> int:
     for loop in choose_loops(options.loops or ",".join(LOOPS), quick=False):
         progress(f"{loop}: {', '.join(names)}")
         try:
-            counted[loop] = count(names, loop)
+            counted[loop] = count([name for name in names if name in PROGRAMS], loop)
+            for name in set(names) & set(SERVERS):
+                counted[loop][name] = count_server(SERVERS[name], loop)
         except Unavailable as error:
             failures.append(f"not counted: {loop}: {error}")
     progress("")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tls
 from harness import Backend, Benchmark, Settings, Unavailable, run_python
-from serving import open_files_limit, server
+from serving import server
 
 
 def resident_bytes(pid: int | str = "self") -> int:
@@ -75,14 +75,17 @@ def waiting_task(figure: str) -> Callable[[str, Settings], float]:
 
 
 def idle_connection(
-    script: str, connect: Callable[[str], socket.socket], total: int
+    script: str,
+    connect: Callable[[str], socket.socket],
+    total: int,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Callable[[str, Settings], float]:
     """The measurement of a server's RSS per connection that has echoed once and is quiet
     since: the growth from the first fifth of the connections to all."""
 
     def measure(loop: str, settings: Settings) -> float:
         count = total // settings.shrink
-        open_files_limit(count + 100)
+        prepare()
         with contextlib.ExitStack() as stack:
             try:
                 address, pid = stack.enter_context(
@@ -148,7 +151,7 @@ BENCHMARKS = [
         "tls_idle_rss",
         "an idle TLS connection, growth of the server's RSS",
         "B",
-        tls.with_certificate(idle_connection("tls.py", connect_tls, 1_000)),
+        idle_connection("tls.py", connect_tls, 1_000, tls.make_certificate),
         judge="median",
         rounds=3,
     ),

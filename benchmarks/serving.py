@@ -23,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -31,13 +32,14 @@ from pathlib import Path
 from harness import HERE, Backend, Settings, Unavailable, pin, run_python
 
 FLOOR = "libuv"
+# More than any benchmark has connections.
+OPEN_FILES = 6_000
 BUILD = HERE.parent / ".dev" / "benchmarks"
 # Starts a server, which may keep files in the folder; its address, and what must stay alive.
 Start = Callable[[Path], Awaitable[tuple[str, object]]]
 # A peer's terms: the server's address, its CPU clock in ns, operations; CPU ns per operation.
 Clock = Callable[[], int]
 Peer = Callable[[str, Clock, int], float]
-Measure = Callable[[str, Settings], float]
 
 
 def main(servers: Mapping[str, Start], peers: Mapping[str, Peer] | None = None) -> None:
@@ -99,13 +101,18 @@ def in_slices(clock: Clock, count: int, operate: Callable[[int], None]) -> float
 
 
 @contextlib.contextmanager
-def server(script: str, kind: str, loop: str, cpu: int) -> Iterator[tuple[str, int]]:
-    """A server in a process of its own on core `cpu`; its address and process id."""
+def server(
+    script: str, kind: str, loop: str, cpu: int, under: Sequence[str] = ()
+) -> Iterator[tuple[str, int]]:
+    """A server in a process of its own on core `cpu`, run by the command `under` if there
+    is one; its address and process id."""
+    raise_open_files()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
         if loop == FLOOR:
             command = [compiled("echo_uv", "libuv")]
         else:
-            command = [sys.executable, str(HERE / script), "serve", kind, loop, str(cpu), folder]
+            command = [*under, sys.executable, str(HERE / script)]
+            command += ["serve", kind, loop, str(cpu), folder]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
@@ -126,52 +133,68 @@ def server(script: str, kind: str, loop: str, cpu: int) -> Iterator[tuple[str, i
             process.stdin.close()
             process.stdout.close()
             try:
-                process.wait(5)
+                process.wait(60 if under else 5)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
-def loaded_by_c(
-    script: str, kind: str, load: str, sockets: int, size: int, requests: int
-) -> Measure:
-    """The measurement of a server under `load` of ``c/load.c``, in CPU ns/request."""
+@dataclass(frozen=True)
+class Load:
+    """The measurement of server `kind` of `script` under a load of `count` operations."""
 
-    def measure(loop: str, settings: Settings) -> float:
-        if not sys.platform.startswith("linux"):
-            raise Unavailable("the load generator is written for Linux")
-        program = compiled("load")
-        open_files_limit(sockets + 100)
-        with server(script, kind, loop, settings.server_cpu) as (address, pid):
-            count = max(requests // settings.shrink, 10)
-            numbers = [pid, sockets, size, count]
-            done = subprocess.run(
-                [program, load, address, *map(str, numbers)],
-                check=False,
-                capture_output=True,
-                text=True,
-                preexec_fn=lambda: pin(settings.client_cpu),
-            )
-        if done.returncode:
-            # A negative code is the client's own alarm: the server fell silent.
-            why = done.stderr.strip() or "the server stopped answering"
-            raise Unavailable(why)
-        return float(json.loads(done.stdout)["cpu_ns"])
+    script: str
+    kind: str
+    count: int
+    prepare: Callable[[], None] = field(default=lambda: None, kw_only=True)
 
-    return measure
-
-
-def loaded_by_peer(script: str, kind: str, peer: str, count: int) -> Measure:
-    """The measurement of a server under the load of a peer in the same script."""
-
-    def measure(loop: str, settings: Settings) -> float:
-        with server(script, kind, loop, settings.server_cpu) as (address, pid):
-            operations = max(count // settings.shrink, 10)
-            numbers = [settings.client_cpu, address, pid, operations]
-            answer = run_python(script, "load", peer, *map(str, numbers), timeout=30)
+    def __call__(self, loop: str, settings: Settings) -> float:
+        """The server's CPU ns per operation."""
+        self.prepare()
+        count = max(self.count // settings.shrink, 10)
+        with server(self.script, self.kind, loop, settings.server_cpu) as (address, pid):
+            answer = self.run(address, pid, count, settings.client_cpu)
         return float(json.loads(answer)["cpu_ns"])
 
-    return measure
+    def run(self, address: str, pid: int, count: int, cpu: int) -> str:
+        """Make `count` operations, and a tenth before; what the client printed."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CLoad(Load):
+    """The load of ``c/load.c``."""
+
+    protocol: str
+    sockets: int
+    size: int
+
+    def run(self, address: str, pid: int, count: int, cpu: int) -> str:
+        if not sys.platform.startswith("linux"):
+            raise Unavailable("the load generator is written for Linux")
+        numbers = [pid, self.sockets, self.size, count]
+        done = subprocess.run(
+            [compiled("load"), self.protocol, address, *map(str, numbers)],
+            check=False,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: pin(cpu),
+        )
+        if done.returncode:
+            # A negative code is the client's own alarm: the server fell silent.
+            raise Unavailable(done.stderr.strip() or "the server stopped answering")
+        return done.stdout
+
+
+@dataclass(frozen=True)
+class PeerLoad(Load):
+    """The load of a peer in the same script."""
+
+    peer: str
+
+    def run(self, address: str, pid: int, count: int, cpu: int) -> str:
+        numbers = map(str, (cpu, address, pid, count))
+        return run_python(self.script, "load", self.peer, *numbers, timeout=60)
 
 
 @cache
@@ -196,14 +219,12 @@ def compiled(name: str, *packages: str) -> str:
     return str(target)
 
 
-def open_files_limit(wanted: int) -> None:
-    """Raise the soft limit to `wanted`; the server inherits it."""
+def raise_open_files() -> None:
+    """Let this process and those it starts open OPEN_FILES, or what the system allows."""
     # Not on Windows, where nothing here runs but the module is still to be imported.
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise Unavailable(f"needs {wanted} open files, the limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

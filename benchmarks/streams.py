@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from harness import Benchmark
-from serving import loaded_by_c, main
+from serving import CLoad, main
 
 SIZE = 1024
 
@@ -50,7 +50,7 @@ def benchmark(name: str, kind: str, load: str, how: str) -> Benchmark:
         name,
         f"{how}, write, drain; {SIZE} B on 10 connections, server CPU per request",
         "ns",
-        loaded_by_c("streams.py", kind, load, 10, SIZE, 20_000),
+        CLoad("streams.py", kind, 20_000, load, 10, SIZE),
         judge="median",
     )
 

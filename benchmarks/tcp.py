@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from harness import Benchmark
-from serving import FLOOR, loaded_by_c, main
+from serving import FLOOR, CLoad, main
 
 SIZES = {"64b": 64, "1k": 1024, "16k": 16 * 1024, "128k": 128 * 1024}
 CONNECTIONS = (1, 10, 100, 1000)
@@ -75,7 +75,7 @@ def echo_cell(label: str, connections: int) -> Benchmark:
         f"tcp_echo_{label}_{connections}",
         f"Protocol echo {size} B on {connections} connections, server CPU per request",
         "ns",
-        loaded_by_c("tcp.py", "echo", "tcp", connections, size, requests),
+        CLoad("tcp.py", "echo", requests, "tcp", connections, size),
         judge="median",
         references=(FLOOR,),
     )
@@ -87,14 +87,14 @@ BENCHMARKS += [
         "tcp_three_writes_1k",
         "three writes per answer, 1024 B on 10 connections, server CPU per request",
         "ns",
-        loaded_by_c("tcp.py", "three_writes", "tcp", 10, 1024, 20_000),
+        CLoad("tcp.py", "three_writes", 20_000, "tcp", 10, 1024),
         judge="median",
     ),
     Benchmark(
         "unix_echo_1k",
         "Protocol echo 1024 B on 10 Unix sockets, server CPU per request",
         "ns",
-        loaded_by_c("tcp.py", "unix_echo", "unix", 10, 1024, 20_000),
+        CLoad("tcp.py", "unix_echo", 20_000, "unix", 10, 1024),
         judge="median",
     ),
 ]

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from bulk import TIMEOUT_S, Sink, Source, give, take
-from harness import Benchmark, Settings, Unavailable
-from serving import BUILD, Clock, Measure, in_slices, loaded_by_peer, main
+from harness import Benchmark, Unavailable
+from serving import BUILD, Clock, PeerLoad, in_slices, main
 from tcp import Echo
 
 CERTIFICATE = BUILD / "localhost.pem"
@@ -128,19 +128,9 @@ def give_tls(address: str, clock: Clock, mib: int) -> float:
         return give(connection, clock, mib)
 
 
-def with_certificate(measure: Measure) -> Measure:
-    """`measure`, once there is a certificate."""
-
-    def prepared(loop: str, settings: Settings) -> float:
-        make_certificate()
-        return measure(loop, settings)
-
-    return prepared
-
-
 def benchmark(name: str, kind: str, peer: str, about: str, count: int) -> Benchmark:
     """One row of the table."""
-    measure = with_certificate(loaded_by_peer("tls.py", kind, peer, count))
+    measure = PeerLoad("tls.py", kind, count, peer, prepare=make_certificate)
     return Benchmark(name, about, "ns", measure, judge="median")
 
 

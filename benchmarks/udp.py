@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness import Benchmark
-from serving import loaded_by_c, main
+from serving import CLoad, main
 
 
 class Echo(asyncio.DatagramProtocol):
@@ -35,7 +35,7 @@ def benchmark(label: str, size: int) -> Benchmark:
         f"udp_echo_{label}",
         f"UDP echo {size} B from 10 sockets, server CPU per datagram",
         "ns",
-        loaded_by_c("udp.py", "echo", "udp", 10, size, 20_000),
+        CLoad("udp.py", "echo", 20_000, "udp", 10, size),
         judge="median",
     )
 

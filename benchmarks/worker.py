@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 
-import callbacks  # noqa: F401  each of the four registers its programs
+import callbacks  # noqa: F401  each of them registers its programs
 import lifecycle  # noqa: F401
 import process  # noqa: F401
+import sock  # noqa: F401
 import tasks  # noqa: F401
 from harness import PROGRAMS, Backend, Unavailable, pin, time_program
 
