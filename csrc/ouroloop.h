@@ -301,8 +301,11 @@ fd_entry *Fds_reserve(LoopObject *self, int fd);
    Python. */
 int Fds_ensure_free(LoopObject *self, PyObject *file);
 /* uv_poll_init() on a descriptor of the loop's own, perhaps of a number that a
-   callback is left over for.  Returns libuv's error.  Runs Python. */
+   callback or a transport is left over for.  Returns libuv's error.  Runs Python. */
 int Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd);
+/* Take the descriptor from libuv and out of the table; it stays open.  The
+   caller has a reference to the transport that is not the uvhandle's. */
+void Fds_release(TransportObject *transport);
 /* To be called before uv_poll_start() on a descriptor that others may close:
    libuv aborts the process when it is closed before the next poll. */
 int Fds_note_armed(LoopObject *self, int fd);

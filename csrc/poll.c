@@ -156,7 +156,8 @@ open_watcher(LoopObject *self, fd_entry *entry, int fd)
         return -1;
     }
     TransportObject *transport = entry->transport;
-    if (transport != NULL && !transport->reading && !transport->writing) {
+    if (transport != NULL && !transport->reading && !transport->writing &&
+        transport->watched != 0) {
         /* It has lent the descriptor, to sendfile(); see Transport_watch(). */
         uv_poll_stop(&transport->uv);
         transport->watched = 0;
@@ -558,9 +559,43 @@ forget(LoopObject *self, int fd)
     }
 }
 
+static void
+on_transport_closed(uv_handle_t *uv)
+{
+    TransportObject *transport = CONTAINER_OF(uv, TransportObject, uv);
+
+    Loop_enter(CONTAINER_OF(uv->loop, LoopObject, uv));
+    Py_DECREF(transport);
+}
+
+void
+Fds_release(TransportObject *transport)
+{
+    LoopObject *self = CONTAINER_OF(transport->uv.loop, LoopObject, uv);
+
+    transport->open = false;
+    transport->watched = 0;
+    self->fds[transport->fd].transport = NULL;
+    if (transport->unwatchable) {
+        Py_DECREF(transport);
+        return;
+    }
+    uv_close((uv_handle_t *)&transport->uv, on_transport_closed);
+}
+
 int
 Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd)
 {
+    fd_entry *entry = find_entry(self, fd);
+
+    if (entry != NULL && entry->transport != NULL) {
+        /* Somebody has closed its descriptor.  Were its uvhandle closed only
+           later, libuv would stop watching the newcomer. */
+        TransportObject *transport =
+            (TransportObject *)Py_NewRef(entry->transport);
+        Fds_release(transport);
+        Py_DECREF(transport);
+    }
     forget(self, fd);
     return uv_poll_init(&self->uv, uv, fd);
 }

@@ -8,7 +8,8 @@
 /* Types made by <Name>_setup_type(), in this order. */
 #define STATE_TYPES(X)                                                     \
     X(Handle) X(TimerHandle) X(ThreadSafeHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
-    X(Task) X(Transport) X(StreamTransport) X(DatagramTransport) X(Listener)
+    X(Task) X(Transport) X(StreamTransport) X(DatagramTransport)           \
+    X(ReadPipeTransport) X(WritePipeTransport) X(Listener)
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
@@ -51,6 +52,7 @@
     X(name)                                                                \
     X(pause_writing)                                                       \
     X(peername)                                                            \
+    X(pipe)                                                                \
     X(proto)                                                               \
     X(protocol)                                                            \
     X(protocol_factory)                                                    \
@@ -86,6 +88,7 @@
     X("asyncio.log", logger)                                               \
     X("asyncio.protocols", BufferedProtocol)                               \
     X("asyncio.transports", DatagramTransport)                             \
+    X("asyncio.transports", ReadTransport)                                 \
     X("asyncio.transports", _FlowControlMixin)                             \
     X("asyncio.trsock", TransportSocket)                                   \
     X("signal", set_wakeup_fd)                                             \

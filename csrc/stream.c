@@ -12,6 +12,12 @@ enum {
     MAX_READS = 8          /* for one event */
 };
 
+static ssize_t
+receive_from_socket(int fd, void *buffer, size_t size)
+{
+    return recv(fd, buffer, size, 0);
+}
+
 /* As recv(): -1 with errno. */
 static ssize_t
 receive(TransportObject *self, void *buffer, size_t size)
@@ -19,7 +25,7 @@ receive(TransportObject *self, void *buffer, size_t size)
     ssize_t count;
 
     do {
-        count = recv(self->fd, buffer, size, 0);
+        count = self->ops->receive(self->fd, buffer, size);
     } while (count < 0 && errno == EINTR);
     self->filled = count == (ssize_t)size;
     return count;
@@ -101,10 +107,8 @@ make_read_buffer(LoopObject *loop)
     return 0;
 }
 
-/* New bytes object with the input, of size 0 at the end of it.  NULL with an
-   exception, or with errno and without. */
-static PyObject *
-read_bytes(TransportObject *self)
+PyObject *
+Stream_read_bytes(TransportObject *self)
 {
     LoopObject *loop = self->loop;
     PyObject *data = NULL;
@@ -149,7 +153,7 @@ read_bytes(TransportObject *self)
 static int
 read_data(TransportObject *self)
 {
-    PyObject *data = read_bytes(self);
+    PyObject *data = Stream_read_bytes(self);
 
     if (data == NULL) {
         return PyErr_Occurred()
@@ -240,8 +244,8 @@ read_into_protocol(TransportObject *self)
     return 0;
 }
 
-int
-Stream_read_ready(TransportObject *self)
+static int
+read_ready(TransportObject *self)
 {
     for (int i = 0; i < MAX_READS; i++) {
         if (self->loop == NULL || self->conn_lost || !self->reading) {
@@ -301,10 +305,10 @@ dispatch(TransportObject *self, int events)
     }
     /* Each runs Python; both look at the state first. */
     if (events & UV_READABLE) {
-        result = Stream_read_ready(self);
+        result = self->ops->read_ready(self);
     }
     if (result == 0 && (events & UV_WRITABLE) && self->loop != NULL) {
-        result = Stream_write_ready(self);
+        result = self->ops->write_ready(self);
     }
     if (Transport_leave(self, entered) < 0) {
         result = -1;
@@ -312,8 +316,8 @@ dispatch(TransportObject *self, int events)
     return result;
 }
 
-static void
-on_event(uv_poll_t *uv, int status, int events)
+void
+Stream_on_event(uv_poll_t *uv, int status, int events)
 {
     TransportObject *self = CONTAINER_OF(uv, TransportObject, uv);
     LoopObject *loop = CONTAINER_OF(uv->loop, LoopObject, uv);
@@ -326,7 +330,7 @@ on_event(uv_poll_t *uv, int status, int events)
         /* POLLERR, and libuv has stopped the watcher.  recv() and send()
            know the error. */
         self->watched = 0;
-        events = UV_READABLE | UV_WRITABLE;
+        events = UV_READABLE | (self->writing ? UV_WRITABLE : 0);
     }
     bool unwanted = (events & UV_READABLE) && !self->reading;
     bool collecting = loop->collecting;
@@ -354,8 +358,14 @@ on_event(uv_poll_t *uv, int status, int events)
 }
 
 const transport_ops stream_ops = {
-    .on_event = on_event,
+    .on_event = Stream_on_event,
     .flush = Stream_settle,
     .discard = Stream_discard,
     .abandon = Transport_abandon,
+    .read_ready = read_ready,
+    .write_ready = Stream_write_ready,
+    .receive = receive_from_socket,
+    .send = Stream_send,
+    .max_held_back = STREAM_MAX_HELD_BACK,
+    .write_error = "Fatal write error on socket transport",
 };

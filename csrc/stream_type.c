@@ -206,26 +206,6 @@ StreamTransport__reset_empty_waiter(TransportObject *self,
     Py_RETURN_NONE;
 }
 
-static PyObject *
-StreamTransport__read_ready(TransportObject *self,
-                            PyObject *Py_UNUSED(ignored))
-{
-    if (self->loop == NULL || !self->open || Stream_read_ready(self) == 0) {
-        Py_RETURN_NONE;
-    }
-    return NULL;
-}
-
-static PyObject *
-StreamTransport__write_ready(TransportObject *self,
-                             PyObject *Py_UNUSED(ignored))
-{
-    if (self->loop == NULL || !self->open || Stream_write_ready(self) == 0) {
-        Py_RETURN_NONE;
-    }
-    return NULL;
-}
-
 PyObject *
 Stream_new(const transport_origin *from)
 {
@@ -342,10 +322,6 @@ static PyMethodDef StreamTransport_methods[] = {
      METH_NOARGS, NULL},
     {"_reset_empty_waiter", (PyCFunction)StreamTransport__reset_empty_waiter,
      METH_NOARGS, NULL},
-    {"_read_ready", (PyCFunction)StreamTransport__read_ready, METH_NOARGS,
-     NULL},
-    {"_write_ready", (PyCFunction)StreamTransport__write_ready, METH_NOARGS,
-     NULL},
     {NULL},
 };
 

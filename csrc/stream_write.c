@@ -9,10 +9,7 @@
 #include <errno.h>
 #include <sys/uio.h>
 
-enum {
-    MAX_UNFLUSHED = 64 * 1024, /* held back until a callback ends */
-    MAX_PARTS = 256            /* chunks per system call */
-};
+enum { MAX_PARTS = 256 }; /* chunks per system call */
 
 /* The write queue: objects of exactly the type bytes, oldest first. */
 
@@ -100,32 +97,39 @@ Stream_discard(TransportObject *self)
 
 /* Out. */
 
-/* As send(), of as many chunks as go into one call. */
+ssize_t
+Stream_send(int fd, struct iovec *parts, size_t count)
+{
+    if (count == 1) {
+        return send(fd, parts[0].iov_base, parts[0].iov_len,
+                    COMPAT_MSG_NOSIGNAL);
+    }
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+    return sendmsg(fd, &message, COMPAT_MSG_NOSIGNAL);
+}
+
+/* Of as many chunks as go into one call. */
 static ssize_t
 send_some(TransportObject *self)
 {
     write_queue *queue = &self->queue;
     PyObject **chunks = queue_chunks(queue) + queue->head;
+    size_t count = queue->count < MAX_PARTS ? queue->count : MAX_PARTS;
     struct iovec parts[MAX_PARTS];
-    struct msghdr message = {.msg_iov = parts};
     ssize_t sent;
 
+    if (!self->open) {
+        errno = EBADF;  // The number may be somebody else's by now.
+        return -1;
+    }
     parts[0].iov_base = PyBytes_AS_STRING(chunks[0]) + queue->sent;
     parts[0].iov_len = (size_t)PyBytes_GET_SIZE(chunks[0]) - queue->sent;
-    if (queue->count == 1) {
-        do {
-            sent = send(self->fd, parts[0].iov_base, parts[0].iov_len,
-                        COMPAT_MSG_NOSIGNAL);
-        } while (sent < 0 && errno == EINTR);
-        return sent;
-    }
-    message.msg_iovlen = queue->count < MAX_PARTS ? queue->count : MAX_PARTS;
-    for (size_t i = 1; i < (size_t)message.msg_iovlen; i++) {
+    for (size_t i = 1; i < count; i++) {
         parts[i].iov_base = PyBytes_AS_STRING(chunks[i]);
         parts[i].iov_len = (size_t)PyBytes_GET_SIZE(chunks[i]);
     }
     do {
-        sent = sendmsg(self->fd, &message, COMPAT_MSG_NOSIGNAL);
+        sent = self->ops->send(self->fd, parts, count);
     } while (sent < 0 && errno == EINTR);
     return sent;
 }
@@ -140,8 +144,7 @@ fail_write(TransportObject *self)
     Stream_discard(self);
     self->writing = false;
     PyErr_SetRaisedException(Py_NewRef(exc));
-    int result =
-        Transport_fatal_error(self, "Fatal write error on socket transport");
+    int result = Transport_fatal_error(self, self->ops->write_error);
     if (waiter != NULL && result == 0) {
         result = Transport_fail_waiter(waiter, exc);
     }
@@ -274,8 +277,7 @@ int
 Stream_send_later(TransportObject *self)
 {
     LoopObject *loop = self->loop;
-    size_t limit =
-        self->high_water < MAX_UNFLUSHED ? self->high_water : MAX_UNFLUSHED;
+    size_t limit = Py_MIN(self->high_water, self->ops->max_held_back);
 
     if (self->writing) {
         return Transport_maybe_pause(self);

@@ -205,7 +205,7 @@ open_wake(LoopObject *loop)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    int err = uv_poll_init(&loop->uv, &self->wake, fd);
+    int err = Fds_poll_init(loop, &self->wake, fd);
     if (err < 0) {
         close(fd);
         raise_uv(err);

@@ -108,6 +108,10 @@ watch_for(TransportObject *self, int events)
         self->watched = 0;
         return 0;
     }
+    if (self->unwatchable) {
+        raise_uv(UV_EPERM);
+        return -1;
+    }
     if (Fds_note_armed(self->loop, self->fd) < 0) {
         return -1;
     }
@@ -310,7 +314,10 @@ Transport_end_with(TransportObject *self, PyObject *exc, PyObject *message)
     if (self->loop == NULL) {
         return 0;
     }
-    if (!PyErr_GivenExceptionMatches(exc, PyExc_OSError)) {
+    bool ordinary = self->ops->is_ordinary != NULL
+        ? self->ops->is_ordinary(exc)
+        : PyErr_GivenExceptionMatches(exc, PyExc_OSError) != 0;
+    if (!ordinary) {
         result = report(self, message, exc);
     }
     else {
@@ -365,25 +372,13 @@ Transport_is_lost(TransportObject *self)
     return 1;
 }
 
-static void
-on_closed(uv_handle_t *uv)
-{
-    TransportObject *self = CONTAINER_OF(uv, TransportObject, uv);
-
-    Loop_enter(CONTAINER_OF(uv->loop, LoopObject, uv));
-    Py_DECREF(self);
-}
-
 /* Take the descriptor from libuv and out of the table. */
 static void
 stop_using(TransportObject *self)
 {
     LoopObject *loop = CONTAINER_OF(self->uv.loop, LoopObject, uv);
 
-    self->open = false;
-    self->watched = 0;
-    loop->fds[self->fd].transport = NULL;
-    uv_close((uv_handle_t *)&self->uv, on_closed);
+    Fds_release(self);
     /* libuv keeps the transport until then: no longer than asyncio would. */
     Loop_poll_next(loop);
 }
@@ -400,8 +395,10 @@ release(TransportObject *self)
     /* In this order: libuv takes the descriptor out of the epoll set, which
        must not be somebody else's by then. */
     stop_using(self);
-    if (self->sock == NULL) {
+    if (self->sock == NULL || self->duplicate) {
         close(self->fd);
+    }
+    if (self->sock == NULL) {
         return;
     }
     PyObject *result = PyObject_CallMethod(self->sock, "close", NULL);
@@ -531,15 +528,22 @@ static void
 start_reading(PyObject *object)
 {
     TransportObject *self = (TransportObject *)object;
+    LoopObject *loop = self->loop;
 
-    if (self->loop == NULL || self->closing || self->paused) {
+    if (loop == NULL || self->closing || self->paused) {
         return;
     }
     self->reading = true;
-    if (Transport_watch(self) < 0) {
-        if (Transport_fatal_error(self, "Cannot watch the connection") < 0) {
-            Loop_fail(self->loop);
-        }
+    if (Transport_watch(self) == 0) {
+        return;
+    }
+    if (self->unwatchable) {
+        /* asyncio, too, leaves it at that: it may have been opened in vain. */
+        self->reading = false;
+        Loop_report(loop, "Cannot watch the pipe", "transport", object);
+    }
+    else if (Transport_fatal_error(self, "Cannot watch the connection") < 0) {
+        Loop_fail(loop);
     }
 }
 
@@ -589,8 +593,10 @@ queue_connection_made(TransportObject *self)
 
 /* Put the descriptor under the loop's watch. */
 static int
-start_using(TransportObject *self, LoopObject *loop, int fd)
+start_using(TransportObject *self, const transport_origin *from)
 {
+    LoopObject *loop = from->loop;
+    int fd = from->fd;
     fd_entry *entry = Fds_reserve(loop, fd);
     if (entry == NULL) {
         return -1;
@@ -601,8 +607,10 @@ start_using(TransportObject *self, LoopObject *loop, int fd)
                      entry->transport);
         return -1;
     }
+    self->uv.loop = &loop->uv;
     int err = Fds_poll_init(loop, &self->uv, fd);  // The table may grow.
-    if (err < 0) {
+    self->unwatchable = err == UV_EPERM && from->pipe;
+    if (err < 0 && !self->unwatchable) {
         raise_uv(err);
         return -1;
     }
@@ -625,14 +633,15 @@ Transport_open(TransportObject *self, const transport_origin *from)
     self->waiter = Py_XNewRef(from->waiter);
     self->extra = Py_XNewRef(from->extra);
     self->one_context = from->one_context;
+    self->duplicate = from->duplicate;
     self->context = from->context != NULL ? Py_NewRef(from->context)
                                           : PyContext_CopyCurrent();
     if (self->context == NULL ||
         Transport_set_limits(self, Py_None, Py_None) < 0 ||
-        start_using(self, loop, from->fd) < 0) {
+        start_using(self, from) < 0) {
         return -1;
     }
-    if (Transport_learn_addresses(self, from) < 0 ||
+    if ((!from->pipe && Transport_learn_addresses(self, from) < 0) ||
         Transport_set_protocol(self, from->protocol) < 0) {
         goto error;
     }

@@ -3,6 +3,8 @@
 #ifndef OUROLOOP_TRANSPORT_H
 #define OUROLOOP_TRANSPORT_H
 
+#include <sys/uio.h>
+
 /* What one kind of transport does in its own way. */
 typedef struct {
     uv_poll_cb on_event;
@@ -16,6 +18,20 @@ typedef struct {
     /* Hand on what was read already: reading goes on after a pause.  NULL if
        nothing ever is. */
     int (*resumed)(TransportObject *self);
+    /* Is an exception just the end of a connection, nothing to report?
+       NULL: an OSError is. */
+    bool (*is_ordinary)(PyObject *exc);
+    /* What follows is for those whose on_event is Stream_on_event(). */
+    /* The descriptor is readable, or its other end is closed; it is writable.
+       -1 only with an exception that must leave run_forever().  Runs
+       Python. */
+    int (*read_ready)(TransportObject *self);
+    int (*write_ready)(TransportObject *self);
+    /* As recv(), and as sendmsg() of one part or more. */
+    ssize_t (*receive)(int fd, void *buffer, size_t size);
+    ssize_t (*send)(int fd, struct iovec *parts, size_t count);
+    size_t max_held_back;    /* bytes that may wait for a callback's end */
+    const char *write_error; /* message of a report */
 } transport_ops;
 
 /* An Internet address as the kernel gives it; AF_UNSPEC: none, or not one. */
@@ -48,7 +64,7 @@ struct TransportObject {
     const transport_ops *ops;
     PyObject *protocol;     /* NULL once connection_lost() was called */
     PyObject *context;      /* of the protocol's callbacks */
-    PyObject *sock;         /* NULL: nobody has asked for one yet */
+    PyObject *sock;         /* or pipe; NULL: nobody has asked for one yet */
     PyObject *server;       /* asyncio.Server that accepted it, or NULL */
     PyObject *waiter;       /* future, until connection_made() was called */
     PyObject *empty_waiter; /* future of sendfile(), or NULL */
@@ -64,6 +80,8 @@ struct TransportObject {
     int conn_lost;                /* 0 until connection_lost() is scheduled */
     uint8_t large_reads;
     bool open; /* the uvhandle is, and the descriptor */
+    bool unwatchable; /* epoll refuses the descriptor: there is no uvhandle */
+    bool duplicate;   /* `fd` is a duplicate of that of `sock` */
     bool closing;
     bool reading, paused;
     bool buffered;  /* the protocol is a BufferedProtocol */
@@ -110,6 +128,8 @@ typedef struct {
     PyObject *sock, *protocol, *waiter, *extra, *server;
     PyObject *context;           /* NULL: a copy of the current one */
     bool one_context;            /* connection_lost(), too, is called in it */
+    bool pipe;      /* without addresses, and perhaps not to be watched */
+    bool duplicate; /* `fd` is one of that of `sock` */
     const struct sockaddr *peer; /* NULL: ask the kernel */
     socklen_t peer_size;
 } transport_origin;
@@ -185,6 +205,9 @@ int Transport_setup_type(PyObject *module, module_state *state);
 int Transport_traverse(TransportObject *self, visitproc visit, void *arg);
 int Transport_clear(TransportObject *self);
 void Transport_dealloc(TransportObject *self);
+/* The methods that a transport which only reads has, too. */
+extern PyMethodDef Transport_methods[];
+#define TRANSPORT_READ_METHODS (&Transport_methods[7])
 
 /* stream_write.c -- bytes out of a stream transport */
 
@@ -198,6 +221,8 @@ int Stream_settle(TransportObject *self);
 /* The same for all that was written in the callback that has just returned.
    Keeps the set exception.  Runs Python. */
 void Stream_flush(LoopObject *self);
+/* transport_ops.send of a socket. */
+ssize_t Stream_send(int fd, struct iovec *parts, size_t count);
 /* The kernel takes more.  Runs Python. */
 int Stream_write_ready(TransportObject *self);
 /* As transport_ops.discard. */
@@ -207,10 +232,16 @@ int Stream_shut_down(TransportObject *self);
 
 /* stream.c -- bytes into a stream transport, and its events */
 
-enum { STREAM_MAX_READ = 256 * 1024 }; /* as asyncio's max_size */
+enum {
+    STREAM_MAX_READ = 256 * 1024,    /* as asyncio's max_size */
+    STREAM_MAX_HELD_BACK = 64 * 1024 /* bytes, until a callback's end */
+};
 extern const transport_ops stream_ops;
-/* Read and hand on to the protocol.  Runs Python. */
-int Stream_read_ready(TransportObject *self);
+/* transport_ops.on_event. */
+void Stream_on_event(uv_poll_t *uv, int status, int events);
+/* New bytes object with the input, of size 0 at the end of it.  NULL with an
+   exception, or without one and with errno. */
+PyObject *Stream_read_bytes(TransportObject *self);
 
 /* stream_type.c -- the type of stream transports */
 
@@ -236,6 +267,17 @@ int DatagramTransport_setup_type(PyObject *module, module_state *state);
 PyObject *Loop__make_datagram_transport(LoopObject *self,
                                         PyObject *const *args,
                                         Py_ssize_t nargs, PyObject *kwnames);
+/* pipe.c -- pipes, FIFOs and terminals */
+
+int ReadPipeTransport_setup_type(PyObject *module, module_state *state);
+int WritePipeTransport_setup_type(PyObject *module, module_state *state);
+PyObject *Loop__make_read_pipe_transport(LoopObject *self,
+                                         PyObject *const *args,
+                                         Py_ssize_t nargs, PyObject *kwnames);
+PyObject *Loop__make_write_pipe_transport(LoopObject *self,
+                                          PyObject *const *args,
+                                          Py_ssize_t nargs,
+                                          PyObject *kwnames);
 
 /* server.c -- accepting connections */
 

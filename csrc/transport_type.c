@@ -54,6 +54,20 @@ Transport__fatal_error(TransportObject *self, PyObject *const *args,
 }
 
 static PyObject *
+Transport__read_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_unless(
+        self->loop != NULL && self->open ? self->ops->read_ready(self) : 0);
+}
+
+static PyObject *
+Transport__write_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_unless(
+        self->loop != NULL && self->open ? self->ops->write_ready(self) : 0);
+}
+
+static PyObject *
 Transport_is_closing(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong(self->closing);
@@ -315,9 +329,20 @@ PyDoc_STRVAR(get_write_buffer_size_doc,
 "Return the number of bytes that the kernel has not taken yet.");
 
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
-static PyMethodDef Transport_methods[] = {
-    {"close", (PyCFunction)Transport_close_method, METH_NOARGS, close_doc},
+PyMethodDef Transport_methods[] = {
     {"abort", (PyCFunction)Transport_abort_method, METH_NOARGS, abort_doc},
+    {"get_extra_info", FAST(Transport_get_extra_info),
+     METH_FASTCALL | METH_KEYWORDS, get_extra_info_doc},
+    {"set_write_buffer_limits", FAST(Transport_set_write_buffer_limits),
+     METH_FASTCALL | METH_KEYWORDS, set_write_buffer_limits_doc},
+    {"get_write_buffer_limits", (PyCFunction)Transport_get_write_buffer_limits,
+     METH_NOARGS, get_write_buffer_limits_doc},
+    {"get_write_buffer_size", (PyCFunction)Transport_get_write_buffer_size,
+     METH_NOARGS, get_write_buffer_size_doc},
+    {"_force_close", (PyCFunction)Transport__force_close, METH_O, NULL},
+    {"_write_ready", (PyCFunction)Transport__write_ready, METH_NOARGS, NULL},
+    /* From here on they are TRANSPORT_READ_METHODS. */
+    {"close", (PyCFunction)Transport_close_method, METH_NOARGS, close_doc},
     {"is_closing", (PyCFunction)Transport_is_closing, METH_NOARGS,
      is_closing_doc},
     {"is_reading", (PyCFunction)Transport_is_reading, METH_NOARGS,
@@ -330,19 +355,11 @@ static PyMethodDef Transport_methods[] = {
      set_protocol_doc},
     {"get_protocol", (PyCFunction)Transport_get_protocol, METH_NOARGS,
      get_protocol_doc},
-    {"get_extra_info", FAST(Transport_get_extra_info),
-     METH_FASTCALL | METH_KEYWORDS, get_extra_info_doc},
-    {"set_write_buffer_limits", FAST(Transport_set_write_buffer_limits),
-     METH_FASTCALL | METH_KEYWORDS, set_write_buffer_limits_doc},
-    {"get_write_buffer_limits", (PyCFunction)Transport_get_write_buffer_limits,
-     METH_NOARGS, get_write_buffer_limits_doc},
-    {"get_write_buffer_size", (PyCFunction)Transport_get_write_buffer_size,
-     METH_NOARGS, get_write_buffer_size_doc},
-    {"_force_close", (PyCFunction)Transport__force_close, METH_O, NULL},
     {"_fatal_error", FAST(Transport__fatal_error),
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
      METH_O, NULL},
+    {"_read_ready", (PyCFunction)Transport__read_ready, METH_NOARGS, NULL},
     {NULL},
 };
 

@@ -90,7 +90,8 @@ class Outcome:
         # The loop's own repr, addresses, and ports that the system chose.
         text = re.sub(r"<[\w.]*Loop[^<>]*>", "<loop>", text)
         text = re.sub(r"<[\w.]*Transport(<[^<>]*>|[^<>])*>", "<transport>", text)
-        text = re.sub(r"<\w+\.\.\.[^()]*bufsize[^()]*>", "<transport>", text)
+        text = re.sub(r"<\w+\.\.\.[^()]*(bufsize|fd|idle)[^()]*>", "<transport>", text)
+        text = re.sub(r"\b_Unix(Read|Write)PipeTransport\b", r"\1PipeTransport", text)
         # Python names the class that defines a method, C functions only themselves.
         text = re.sub(r"\b[A-Z]\w+\.(\w+\(\) (missing|got|takes))", r"\1", text)
         text = re.sub(r"'(_asyncio|ouroloop)\.(Future|Task)'", r"'\2'", text)

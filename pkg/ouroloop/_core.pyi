@@ -41,6 +41,13 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     max_size: ClassVar[int]
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any | None = None) -> None: ...
 
+@final
+class ReadPipeTransport(asyncio.ReadTransport):
+    max_size: ClassVar[int]
+
+@final
+class WritePipeTransport(asyncio.WriteTransport): ...
+
 @disjoint_base
 class Loop:
     _closed: bool
@@ -129,4 +136,18 @@ class Loop:
         waiter: asyncio.Future[Any] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> DatagramTransport: ...
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport: ...
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport: ...
     def _watched(self, fd: int, /) -> int: ...
