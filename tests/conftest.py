@@ -16,6 +16,9 @@ import warnings
 
 import pytest
 
+# Their assertions are to explain themselves as those of test files do.
+pytest.register_assert_rewrite("features", "network")
+
 TESTS = os.path.dirname(os.path.abspath(__file__))
 PROJECT = os.path.dirname(TESTS)
 SETTLE = 0.5

@@ -11,14 +11,12 @@ import importlib
 import sys
 
 import pytest
+from features import PROBES
 from outcome import Outcome, stock_loop
 
-# The probes' assertions are to explain themselves as those of test files do.
-pytest.register_assert_rewrite("features")
 for name in ("connections", "datagrams", "descriptors", "encrypted", "processes", "scheduling"):
     importlib.import_module(f"features.{name}")
 
-PROBES = sys.modules["features"].PROBES
 ALL = (3, 10)
 
 # Row -> the version of Python that brought it.

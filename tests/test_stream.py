@@ -517,7 +517,7 @@ def test_more_than_a_read_takes_is_read_on_at_once_but_no_callback_waits_for_it(
             for size in 10, 20, 30, 40:
                 await until(lambda: not transport.is_reading())
                 await turns()
-                assert len(transport.get_protocol().data) == size  # noqa: B023
+                assert len(transport.get_protocol().data) == size
                 transport.resume_reading()
 
     loop.run_until_complete(main())

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import socket
+import subprocess
 import time
 
 from . import (
@@ -48,14 +49,10 @@ def python_handlers(loop):
     seen = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(time.monotonic()))
     try:
-        pid = os.fork()
-        if pid == 0:
-            time.sleep(0.05)
-            os.kill(os.getppid(), signal.SIGUSR1)
-            os._exit(0)
+        sender = subprocess.Popen(["sh", "-c", f"sleep 0.05; kill -USR1 {os.getpid()}"])
         loop.run_until_complete(asyncio.sleep(0.5))
         ended = time.monotonic()
-        os.waitpid(pid, 0)
+        assert sender.wait(20) == 0
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert len(seen) == 1

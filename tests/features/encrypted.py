@@ -107,7 +107,8 @@ async def start_tls(loop):
         assert client.data == b"from the server"
         assert server.data == b"STARTTLSfrom the client"
         assert transports[1].get_extra_info("sslcontext") is client_context()
-        transports[1].close()
+        for transport in transports:
+            transport.close()
         await asyncio.gather(client.lost, server.lost)
         seen = [client.events[0], client.events[-1], server.events[-1]]
         seen.append(await raised(loop.start_tls(plain, client, None)))
@@ -180,9 +181,10 @@ async def buffered_over_tls(loop):
         writer.close()
 
     async with serving(await tls_server(send)) as where:
-        _, protocol = await loop.create_connection(Buffered, *where, ssl=client_context())
+        transport, protocol = await loop.create_connection(Buffered, *where, ssl=client_context())
         assert await asyncio.wait_for(protocol.lost, 10) is None
         assert protocol.data == bytes(range(250)) * 100
+        transport.close()
         return protocol.hints
 
 
