@@ -254,6 +254,15 @@ int ThreadSafeHandle_setup_type(PyObject *module, module_state *state);
 
 /* ready.c -- the queue of what runs in the next turn */
 
+/* Have the next turn poll, as each of asyncio's does: who runs a loop that is
+   to stop at once wants to see the I/O that is there. */
+static inline void
+Loop_poll_next(LoopObject *self)
+{
+    self->entries_since_poll = SIZE_MAX / 2;
+    self->last_poll_ns = 0;
+}
+
 /* Make room for one more entry. */
 int Ready_grow(ready_queue *self);
 /* Drop everything: the loop closes. */
@@ -482,9 +491,6 @@ int Fork_setup(PyObject *module);
 int Run_init(LoopObject *self);
 /* One turn.  -1 with the exception that must leave run_forever(). */
 int Loop_turn(LoopObject *self);
-/* Have the next turn poll, as each of asyncio's does: who runs a loop that is
-   to stop at once wants to see the I/O that is there. */
-void Loop_poll_next(LoopObject *self);
 /* Turn after turn until stop().  Runs Python. */
 int Loop_run(LoopObject *self);
 /* Close every uvhandle and the uv loop.  Runs Python. */

@@ -249,13 +249,6 @@ Loop_turn(LoopObject *self)
     return run_batch(self);
 }
 
-void
-Loop_poll_next(LoopObject *self)
-{
-    self->entries_since_poll = CLOCK_INTERVAL;
-    self->last_poll_ns = 0;
-}
-
 int
 Loop_run(LoopObject *self)
 {
