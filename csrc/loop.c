@@ -575,6 +575,9 @@ Loop_traverse(LoopObject *self, visitproc visit, void *arg)
     if (result == 0) {
         result = Fds_traverse(self, visit, arg);
     }
+    if (result == 0) {
+        result = Dns_traverse(self, visit, arg);
+    }
     return result;
 }
 
@@ -714,6 +717,8 @@ static PyMethodDef Loop_methods[] = {
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_start_serving", FAST(Loop__start_serving),
      METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_lookup_addresses", FAST(Loop__lookup_addresses), METH_FASTCALL, NULL},
+    {"_lookup_name", FAST(Loop__lookup_name), METH_FASTCALL, NULL},
     {"_signal_fd", (PyCFunction)Loop__signal_fd, METH_NOARGS, NULL},
     {"_attach_signals", (PyCFunction)Loop__attach_signals, METH_NOARGS, NULL},
     {"_detach_signals", (PyCFunction)Loop__detach_signals, METH_NOARGS, NULL},

@@ -162,6 +162,10 @@ struct LoopObject {
 
     char *read_buffer;  /* shared by all transports; NULL until first read */
     char *batch_buffer; /* the same, for several datagrams at once */
+
+    struct lookup *lookups;  /* that somebody may wait for; see dns.c */
+    uv_async_t lookups_done; /* some are */
+    bool resolver_open;      /* lookups_done is */
 };
 
 /* Take the GIL back after a wait.  The first line of every on_*(). */
@@ -457,6 +461,16 @@ PyObject *Task_create(LoopObject *loop, PyObject *coro, PyObject *name,
                       PyObject *context, bool eager_start);
 
 #include "transport.h"
+
+/* dns.c -- name lookups in threads */
+
+/* Close what Loop__lookup_*() have opened; lookups that run are left alone. */
+void Dns_close(LoopObject *self);
+int Dns_traverse(LoopObject *self, visitproc visit, void *arg);
+PyObject *Loop__lookup_addresses(LoopObject *self, PyObject *const *args,
+                                 Py_ssize_t nargs);
+PyObject *Loop__lookup_name(LoopObject *self, PyObject *const *args,
+                            Py_ssize_t nargs);
 
 /* signals.c -- wake-ups by signals, KeyboardInterrupt among them */
 

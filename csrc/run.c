@@ -282,6 +282,7 @@ Loop_close_uv(LoopObject *self)
     Fds_close(self);
     Timers_close(self);
     Signals_close(self);
+    Dns_close(self);
     uv_close((uv_handle_t *)&self->wake, NULL);
     uv_close((uv_handle_t *)&self->before_poll, NULL);
     uv_close((uv_handle_t *)&self->after_poll, NULL);

@@ -85,6 +85,7 @@
     X("asyncio.exceptions", InvalidStateError)                             \
     X("asyncio.format_helpers", _format_callback_source)                   \
     X("asyncio.format_helpers", extract_stack)                             \
+    X("asyncio.futures", _set_result_unless_cancelled)                     \
     X("asyncio.log", logger)                                               \
     X("asyncio.protocols", BufferedProtocol)                               \
     X("asyncio.transports", DatagramTransport)                             \
@@ -92,6 +93,9 @@
     X("asyncio.transports", _FlowControlMixin)                             \
     X("asyncio.trsock", TransportSocket)                                   \
     X("signal", set_wakeup_fd)                                             \
+    X("socket", AddressFamily)                                             \
+    X("socket", SocketKind)                                                \
+    X("socket", gaierror)                                                  \
     X("socket", socket)
 
 /* Dead objects of one type, kept to be used again. */

@@ -5,6 +5,7 @@ rarer is asyncio's own code, found by inheritance, so that each of its features
 is here as soon as CPython has it.
 """
 
+import _socket
 import asyncio
 import contextvars
 import selectors
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import ssl
 
 __all__ = ("Loop",)
+
+# Tests and tools put their own in the place of these.
+SYSTEM_LOOKUPS = (socket.getaddrinfo, _socket.getaddrinfo, socket.getnameinfo, _socket.getnameinfo)
 
 
 class LibuvSelector:
@@ -76,6 +80,8 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
     Everything that asyncio.SelectorEventLoop documents holds here.
     """
+
+    _has_own_executor = False
 
     def __init__(self) -> None:
         super().__init__(cast(selectors.BaseSelector, LibuvSelector(self)))
@@ -184,6 +190,60 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             transport._reset_empty_waiter()
             if resume_reading:
                 transport.resume_reading()
+
+    def set_default_executor(self, executor: Any) -> None:
+        """Set the executor of run_in_executor(None, ...), and of name lookups from now on."""
+        super().set_default_executor(executor)
+        self._has_own_executor = True
+
+    def _resolves_itself(self) -> bool:
+        # In C and threads of our own, unless somebody could tell.
+        run_in_executor = getattr(self.run_in_executor, "__func__", None)
+        return (
+            not (self._debug or self._closed or self._has_own_executor)
+            and not self._executor_shutdown_called
+            and run_in_executor is base_events.BaseEventLoop.run_in_executor
+            and SYSTEM_LOOKUPS
+            == (
+                socket.getaddrinfo,
+                _socket.getaddrinfo,
+                socket.getnameinfo,
+                _socket.getnameinfo,
+            )
+        )
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Return what socket.getaddrinfo() returns, without blocking the loop.
+
+        Raise socket.gaierror and all that it raises.
+        """
+        if self._resolves_itself():
+            answer = self._lookup_addresses(host, port, family, type, proto, flags)
+            if answer is not None:
+                return cast(list[Any], await answer)
+        return await super().getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Return what socket.getnameinfo() returns, without blocking the loop.
+
+        Raise socket.gaierror and all that it raises.
+        """
+        if self._resolves_itself():
+            answer = self._lookup_name(sockaddr, flags)
+            if answer is not None:
+                return cast(tuple[str, str], await answer)
+        return await super().getnameinfo(sockaddr, flags)
 
     def _log_if_slow(self, handle: asyncio.Handle, seconds: float) -> None:
         if seconds >= self.slow_callback_duration:
