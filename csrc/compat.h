@@ -5,6 +5,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <frameobject.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,6 +64,94 @@ PyObject_GetOptionalAttr(PyObject *object, PyObject *name, PyObject **result)
     return _PyObject_LookupAttr(object, name, result);
 }
 #endif
+
+/* 3.13 gives a weak reference's object as a reference.  New; NULL if it is
+   gone.  Drop with 3.12. */
+static inline PyObject *
+compat_weakref_get(PyObject *reference)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *object;
+    return PyWeakref_GetRef(reference, &object) > 0 ? object : NULL;
+#else
+    PyObject *object = PyWeakref_GetObject(reference);
+    return object == Py_None ? NULL : Py_XNewRef(object);
+#endif
+}
+
+/* A number that a class has until it, or a base of it, is changed; 0: none
+   now.  Until 3.12 it stays behind when it is no longer valid. */
+static inline unsigned int
+compat_type_tag(PyTypeObject *type)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG)) {
+        return 0;
+    }
+#endif
+    return type->tp_version_tag;
+}
+
+/* How a Python function is called can be replaced, but 3.11 takes no notice of
+   it.  A result that is awaited at once is one that no other code can see:
+   whether that is so stands in the frame of whoever calls, the layout of whose
+   start has not changed since 3.12. */
+#define COMPAT_FUNCTIONS_CAN_BE_CALLED_OTHERWISE \
+    (PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030C0000)
+
+static inline void
+compat_set_vectorcall(PyObject *function, vectorcallfunc call)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyFunction_SetVectorcall((PyFunctionObject *)function, call);
+#else
+    ((PyFunctionObject *)function)->vectorcall = call;
+#endif
+}
+
+/* Is the instruction after the one that runs now `get_awaitable`, in code that
+   nobody traces? */
+static inline bool
+compat_is_awaited_now(unsigned char get_awaitable)
+{
+    PyThreadState *thread = PyThreadState_Get();
+#if PY_VERSION_HEX >= 0x030C0000
+    /* In bytes: of the call with its cache, of any instruction without. */
+    enum { CALL_SIZE = 8, INSTRUCTION_SIZE = 2 };
+    typedef struct {
+        uintptr_t code; /* tagged since 3.14 */
+        void *previous, *function, *globals, *builtins, *locals, *object;
+        const unsigned char *instruction;
+    } frame_start;
+#if PY_VERSION_HEX >= 0x030D0000
+    frame_start *frame = (frame_start *)thread->current_frame;
+#else
+    frame_start *frame = (frame_start *)thread->cframe->current_frame;
+#endif
+    if (frame == NULL) {
+        return false;
+    }
+    PyCodeObject *code = (PyCodeObject *)(frame->code & ~(uintptr_t)3);
+    if (code == NULL || !PyCode_Check(code) || code->_co_monitoring != NULL) {
+        return false;
+    }
+    const unsigned char *next = frame->instruction + CALL_SIZE;
+    const unsigned char *start = (const unsigned char *)code->co_code_adaptive;
+    return next >= start && next < start + Py_SIZE(code) * INSTRUCTION_SIZE &&
+        *next == get_awaitable;
+#elif PY_VERSION_HEX < 0x030B0000
+    PyFrameObject *frame = thread->frame;
+    if (frame == NULL || thread->cframe->use_tracing) {
+        return false;
+    }
+    Py_ssize_t next = ((Py_ssize_t)frame->f_lasti + 1) * 2;
+    PyObject *code = frame->f_code->co_code;
+    return next > 0 && next < PyBytes_GET_SIZE(code) &&
+        (unsigned char)PyBytes_AS_STRING(code)[next] == get_awaitable;
+#else
+    return thread == NULL && get_awaitable == 0;
+#endif
+}
 
 /* create_task() takes a context since 3.11, and anything since 3.14. */
 #define COMPAT_TASK_CONTEXT (PY_VERSION_HEX >= 0x030B0000)

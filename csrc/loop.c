@@ -528,6 +528,9 @@ Loop_setattro(PyObject *op, PyObject *name, PyObject *value)
     if (PyUnicode_Compare(name, state->str_call_soon) == 0) {
         self->custom_call_soon = value != NULL || is_replaced(self, name);
     }
+    else if (PyUnicode_Compare(name, state->str_create_future) == 0) {
+        self->custom_create_future = value != NULL || is_replaced(self, name);
+    }
     else if (PyUnicode_Compare(name, state->str_time) == 0) {
         self->custom_time = value != NULL || is_replaced(self, name);
     }
@@ -555,6 +558,8 @@ Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
         return NULL;
     }
     self->custom_call_soon = is_replaced(self, self->state->str_call_soon);
+    self->custom_create_future =
+        is_replaced(self, self->state->str_create_future);
     self->custom_time = is_replaced(self, self->state->str_time);
     return (PyObject *)self;
 }

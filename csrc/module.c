@@ -74,7 +74,7 @@ module_exec(PyObject *module)
     }
     STATE_IMPORTS(X)
 #undef X
-    if (Proof_setup(module, state) < 0) {
+    if (Proof_setup(module, state) < 0 || Streams_setup(state) < 0) {
         return -1;
     }
 #define X(name)                                 \
@@ -105,7 +105,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define X(module_name, name) Py_VISIT(state->name);
     STATE_IMPORTS(X)
 #undef X
-    return Proof_traverse(state, visit, arg);
+    int result = Streams_traverse(state, visit, arg);
+    return result != 0 ? result : Proof_traverse(state, visit, arg);
 }
 
 static int
@@ -114,6 +115,8 @@ module_clear(PyObject *module)
     module_state *state = PyModule_GetState(module);
     Handle_free_lists_clear(state);
     Proof_clear(state);
+    StreamCalls_clear(state);
+    Streams_clear(state);
 #define X(name) Py_CLEAR(state->name##Type);
     STATE_TYPES(X)
 #undef X

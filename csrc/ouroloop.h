@@ -133,7 +133,7 @@ struct LoopObject {
     bool debug, closed, stopping;
 
     /* A subclass, or an attribute of the instance, replaces the method. */
-    bool custom_call_soon, custom_time;
+    bool custom_call_soon, custom_create_future, custom_time;
 
     bool may_block;        /* this turn may wait in the kernel */
     PyThreadState *parked; /* not NULL while the GIL is let go to wait */

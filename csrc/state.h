@@ -8,18 +8,31 @@
 /* Types made by <Name>_setup_type(), in this order. */
 #define STATE_TYPES(X)                                                     \
     X(Handle) X(TimerHandle) X(ThreadSafeHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
-    X(Task) X(Transport) X(StreamTransport) X(DatagramTransport)           \
-    X(ReadPipeTransport) X(WritePipeTransport) X(Listener)
+    X(Task) X(Transport) X(StreamTransport) X(StreamCall)                  \
+    X(DatagramTransport) X(ReadPipeTransport) X(WritePipeTransport) X(Listener)
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
     X(_asyncio_future_blocking)                                            \
     X(_attach)                                                             \
+    X(_buffer)                                                             \
     X(_call_connection_lost)                                               \
+    X(_connection_lost)                                                    \
     X(_detach)                                                             \
+    X(_drain_helper)                                                       \
+    X(_eof)                                                                \
+    X(_exception)                                                          \
+    X(_limit)                                                              \
     X(_loop)                                                               \
     X(_make_cancelled_error)                                               \
+    X(_paused)                                                             \
+    X(_protocol)                                                           \
+    X(_reader)                                                             \
+    X(_stream_reader_wr)                                                   \
+    X(_transport)                                                          \
     X(_transports)                                                         \
+    X(_wait_for_data)                                                      \
+    X(_waiter)                                                             \
     X(add_done_callback)                                                   \
     X(addr)                                                                \
     X(address)                                                             \
@@ -32,6 +45,7 @@
     X(connection_made)                                                     \
     X(context)                                                             \
     X(coro)                                                                \
+    X(create_future)                                                       \
     X(data)                                                                \
     X(data_received)                                                       \
     X(datagram_received)                                                   \
@@ -56,6 +70,7 @@
     X(proto)                                                               \
     X(protocol)                                                            \
     X(protocol_factory)                                                    \
+    X(readuntil)                                                           \
     X(result)                                                              \
     X(resume_writing)                                                      \
     X(server)                                                              \
@@ -88,6 +103,9 @@
     X("asyncio.futures", _set_result_unless_cancelled)                     \
     X("asyncio.log", logger)                                               \
     X("asyncio.protocols", BufferedProtocol)                               \
+    X("asyncio.streams", StreamReader)                                     \
+    X("asyncio.streams", StreamReaderProtocol)                             \
+    X("asyncio.streams", StreamWriter)                                     \
     X("asyncio.transports", DatagramTransport)                             \
     X("asyncio.transports", ReadTransport)                                 \
     X("asyncio.transports", _FlowControlMixin)                             \
@@ -104,6 +122,27 @@ typedef struct {
     PyObject *objects[FREE_LIST_MAX];
     int count;
 } free_list;
+
+/* A class of asyncio's streams, and whether it still is as asyncio made it:
+   see streams.c. */
+typedef struct {
+    PyTypeObject *type;
+    PyObject *dicts;    /* of its and its bases' attributes; NULL: patched */
+    PyObject *any_name; /* borrowed */
+    unsigned int tag;   /* of the class when that was last looked at, or 0 */
+    bool intact;        /* what was found then */
+} stock_class;
+
+enum { STREAM_METHODS = 5 };
+typedef struct {
+    bool off;     /* by OUROLOOP_STOCK_STREAMS, or for a moment */
+    bool claimed; /* methods of these classes are called by way of ours */
+    stock_class reader, protocol, writer;
+    PyObject *functions[STREAM_METHODS], *codes[STREAM_METHODS];
+    PyObject *stop; /* StopIteration, to be used again */
+    unsigned char get_awaitable; /* the instruction */
+    free_list free_calls;
+} stream_facts;
 
 /* What proof.c found out about asyncio, and its registers: see there and in
    registry.c.  Objects are owned. */
@@ -145,6 +184,7 @@ typedef struct module_state {
     /* Futures and tasks. */
     asyncio_facts stock;
     free_list free_futures, free_tasks, free_iterators;
+    stream_facts streams;
     uint64_t task_count; /* for the names of unnamed tasks */
 } module_state;
 

@@ -107,10 +107,23 @@ make_read_buffer(LoopObject *loop)
     return 0;
 }
 
+/* Read into the loop's buffer: as receive(), or -1 with an exception. */
+static ssize_t
+read_shared(TransportObject *self)
+{
+    LoopObject *loop = self->loop;
+
+    if (loop->read_buffer == NULL && make_read_buffer(loop) < 0) {
+        return -1;
+    }
+    return receive(
+        self, loop->read_buffer,
+        self->max_size < STREAM_MAX_READ ? self->max_size : STREAM_MAX_READ);
+}
+
 PyObject *
 Stream_read_bytes(TransportObject *self)
 {
-    LoopObject *loop = self->loop;
     PyObject *data = NULL;
     ssize_t count;
     size_t size = Py_MIN(self->read_size, self->max_size);
@@ -132,16 +145,11 @@ Stream_read_bytes(TransportObject *self)
         }
     }
     else {
-        if (loop->read_buffer == NULL && make_read_buffer(loop) < 0) {
-            return NULL;
-        }
-        count = receive(self, loop->read_buffer,
-                        self->max_size < STREAM_MAX_READ ? self->max_size
-                                                         : STREAM_MAX_READ);
+        count = read_shared(self);
         if (count < 0) {
             return NULL;
         }
-        data = PyBytes_FromStringAndSize(loop->read_buffer, count);
+        data = PyBytes_FromStringAndSize(self->loop->read_buffer, count);
         if (data == NULL) {
             return NULL;
         }
@@ -151,29 +159,64 @@ Stream_read_bytes(TransportObject *self)
 }
 
 static int
-read_data(TransportObject *self)
+fail_to_read(TransportObject *self)
 {
-    PyObject *data = Stream_read_bytes(self);
+    return PyErr_Occurred()
+        ? Transport_fatal_error(self, "Fatal read error on socket transport")
+        : fail_read(self);
+}
 
-    if (data == NULL) {
-        return PyErr_Occurred()
-            ? Transport_fatal_error(self,
-                                    "Fatal read error on socket transport")
-            : fail_read(self);
-    }
-    if (PyBytes_GET_SIZE(data) == 0) {
-        Py_DECREF(data);
-        return read_eof(self);
-    }
-    PyObject *result =
-        Transport_call(self, self->state->str_data_received, data);
-    Py_DECREF(data);
+/* Hand it on; steals it, and it may be NULL. */
+static int
+deliver(TransportObject *self, PyObject *data)
+{
+    PyObject *result = data == NULL
+        ? NULL
+        : Transport_call(self, self->state->str_data_received, data);
+
+    Py_XDECREF(data);
     if (result == NULL) {
         return Transport_fatal_error(
             self, "Fatal error: protocol.data_received() call failed.");
     }
     Py_DECREF(result);
     return 0;
+}
+
+static int
+read_data(TransportObject *self)
+{
+    PyObject *data = Stream_read_bytes(self);
+
+    if (data == NULL) {
+        return fail_to_read(self);
+    }
+    if (PyBytes_GET_SIZE(data) == 0) {
+        Py_DECREF(data);
+        return read_eof(self);
+    }
+    return deliver(self, data);
+}
+
+/* For asyncio's streams, which copy what they get. */
+static int
+read_into_streams(TransportObject *self)
+{
+    ssize_t count = read_shared(self);
+
+    if (count < 0) {
+        return fail_to_read(self);
+    }
+    if (count == 0) {
+        return read_eof(self);
+    }
+    char *data = self->loop->read_buffer;
+    int fed = Streams_feed(self->state, self->protocol, data, count);
+    if (fed > 0) {
+        return 0;
+    }
+    return deliver(self,
+                   fed < 0 ? NULL : PyBytes_FromStringAndSize(data, count));
 }
 
 /* The protocol's own buffer, writable, in *view.  1, or as the end of it
@@ -252,8 +295,9 @@ read_ready(TransportObject *self)
             return 0;
         }
         self->filled = false;
-        int result =
-            self->buffered ? read_into_protocol(self) : read_data(self);
+        int result = self->buffered ? read_into_protocol(self)
+            : self->streams         ? read_into_streams(self)
+                                    : read_data(self);
         /* More has come than there was room for, and nothing else is to be
            done: the next turn would only ask the kernel what is known. */
         if (result < 0 || !self->filled || self->loop == NULL ||

@@ -519,6 +519,8 @@ Transport_set_protocol(TransportObject *self, PyObject *protocol)
         return -1;
     }
     self->buffered = buffered;
+    self->streams =
+        (PyObject *)Py_TYPE(protocol) == self->state->StreamReaderProtocol;
     self->protocol_connected = true;
     Py_XSETREF(self->protocol, Py_NewRef(protocol));
     return 0;

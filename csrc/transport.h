@@ -86,6 +86,7 @@ struct TransportObject {
     bool reading, paused;
     bool buffered;  /* the protocol is a BufferedProtocol */
     bool filled;    /* the last read got as much as it had room for */
+    bool streams;   /* it is asyncio's StreamReaderProtocol */
     bool writing;   /* waits for the kernel to take more */
     bool held_back; /* in the loop's list of unflushed transports */
     bool eof, eof_sent;
@@ -208,6 +209,56 @@ void Transport_dealloc(TransportObject *self);
 /* The methods that a transport which only reads has, too. */
 extern PyMethodDef Transport_methods[];
 #define TRANSPORT_READ_METHODS (&Transport_methods[7])
+
+/* streams.c -- the classes of asyncio's streams */
+
+/* What is in a plain StreamReader: borrowed references out of its dict, valid
+   until Python code runs. */
+typedef struct {
+    PyObject *dict; /* owned */
+    PyObject *buffer, *eof, *waiter, *paused, *limit, *transport, *loop,
+        *exception;
+    long long limit_bytes;
+} reader_view;
+
+int Streams_setup(module_state *state);
+int Streams_traverse(module_state *state, visitproc visit, void *arg);
+void Streams_clear(module_state *state);
+/* See below. */
+bool Streams_look_again(stock_class *self);
+/* Is the class as asyncio made it? */
+static inline bool
+Streams_is_stock(stock_class *self)
+{
+    return self->tag != 0 && compat_type_tag(self->type) == self->tag
+        ? self->intact
+        : Streams_look_again(self);
+}
+/* Look into a reader; false: it is not plain, or paused.  To be closed
+   afterwards. */
+bool Streams_view(module_state *state, PyObject *reader, reader_view *view);
+static inline void
+Streams_close_view(reader_view *view)
+{
+    Py_DECREF(view->dict);
+}
+/* protocol.data_received(data) for any protocol, if that is asyncio's own and
+   there is nothing special about it: 1.  0: nothing was done, do call it.  -1:
+   it failed, with any exception. */
+int Streams_feed(module_state *state, PyObject *protocol, const char *data,
+                 Py_ssize_t size);
+
+/* Make this module the one whose StreamCalls this interpreter's classes give,
+   if none is: state->streams.claimed. */
+int Streams_claim_interpreter(module_state *state);
+/* The module that is; or NULL. */
+module_state *Streams_state_here(void);
+
+/* stream_calls.c -- await reader.readline() without a coroutine */
+
+int StreamCall_setup_type(PyObject *module, module_state *state);
+/* Have the methods called as before. */
+void StreamCalls_clear(module_state *state);
 
 /* stream_write.c -- bytes out of a stream transport */
 

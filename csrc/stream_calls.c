@@ -1,0 +1,898 @@
+/* `await reader.readline()` and the like without a coroutine: the methods of
+   asyncio's StreamReader and StreamWriter for streams of our loops.
+
+   The functions stay what they are, in their classes, to whoever looks; only
+   how they are called is replaced (PyFunction_SetVectorcall()).  A call whose
+   result is awaited by the very next instruction, so that nobody else can hold
+   it, gives a StreamCall; every other call gives asyncio's coroutine.
+
+   A StreamCall does what is done each time: wait for input, take it out of the
+   buffer.  Whatever else turns up (the end of the stream, a limit, an
+   exception, a reader that is not plain, somebody who looks at the StreamCall
+   itself) goes on in asyncio's own coroutine, brought to the same point, so
+   that errors and tracebacks are asyncio's, too. */
+#include "ouroloop.h"
+
+enum method_kind { READ, READEXACTLY, READUNTIL, READLINE, DRAIN };
+
+enum stage {
+    FRESH,     /* nothing done */
+    WAITING,   /* for `waiter`, as StreamReader._wait_for_data() */
+    IN_PYTHON, /* `coroutine` does it all */
+    ENDED,
+};
+
+typedef struct {
+    PyObject_HEAD
+    module_state *state;
+    PyObject *function; /* asyncio's */
+    PyObject *stream;   /* the reader or writer */
+    PyObject *argument; /* or NULL */
+    FutureObject *waiter;
+    PyObject *coroutine;
+    Py_ssize_t size; /* read() and readexactly(): how many bytes; readuntil():
+                        how many have no separator in them */
+    enum method_kind kind;
+    enum stage stage;
+} StreamCallObject;
+
+/* How Python functions are called: the same in every interpreter. */
+static vectorcallfunc call_in_python;
+
+/* Asyncio's own coroutine. */
+
+static PyObject *
+new_coroutine(StreamCallObject *self)
+{
+    PyObject *args[] = {self->stream, self->argument};
+
+    return call_in_python(self->function, args, self->argument == NULL ? 1 : 2,
+                          NULL);
+}
+
+static PyObject *
+give_waiter(PyObject *waiter, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(waiter);
+}
+
+/* Stands for the loop of a reader whose coroutine asks it for a future. */
+static PyObject *
+new_stand_in(PyObject *waiter)
+{
+    static PyMethodDef method = {"create_future", give_waiter, METH_NOARGS,
+                                 NULL};
+    PyObject *stand_in = NULL;
+    PyObject *function = PyCFunction_New(&method, waiter);
+    PyObject *types = PyImport_ImportModule("types");
+    PyObject *type = types == NULL
+        ? NULL
+        : PyObject_GetAttrString(types, "SimpleNamespace");
+
+    if (function != NULL && type != NULL) {
+        stand_in = PyObject_CallNoArgs(type);
+    }
+    if (stand_in != NULL &&
+        PyObject_SetAttrString(stand_in, "create_future", function) < 0) {
+        Py_CLEAR(stand_in);
+    }
+    Py_XDECREF(types);
+    Py_XDECREF(type);
+    Py_XDECREF(function);
+    return stand_in;
+}
+
+/* A buffer in which a search has found nothing, as far as it went. */
+static PyObject *
+searched_buffer(StreamCallObject *self)
+{
+    Py_ssize_t size = 0;
+    char first = '\n';
+
+    if (self->kind == READUNTIL || self->kind == READLINE) {
+        size = self->size;
+        if (self->argument != NULL) {
+            first = PyBytes_AS_STRING(self->argument)[0];
+            size += size == 0 ? 0 : PyBytes_GET_SIZE(self->argument) - 1;
+        }
+    }
+    PyObject *buffer = PyByteArray_FromStringAndSize(NULL, size);
+    if (buffer != NULL) {
+        memset(PyByteArray_AS_STRING(buffer), first == 'a' ? 'b' : 'a',
+               (size_t)size);
+    }
+    return buffer;
+}
+
+/* Put asyncio's own method in the way of what it may have been replaced by. */
+static int
+set_method(StreamCallObject *self, PyObject *dict, PyObject *name)
+{
+    PyObject *own = self->state->streams.reader.dicts;
+    PyObject *function =
+        PyDict_GetItemWithError(PyList_GET_ITEM(own, 0), name);
+    PyObject *method =
+        function == NULL ? NULL : PyMethod_New(function, self->stream);
+    int result = method == NULL ? -1 : PyDict_SetItem(dict, name, method);
+
+    Py_XDECREF(method);
+    return result;
+}
+
+/* What a reader looks like to a coroutine that is to wait at once. */
+static int
+set_stage(StreamCallObject *self, PyObject *dict, PyObject *loop)
+{
+    module_state *state = self->state;
+    PyObject *buffer = searched_buffer(self);
+    PyObject *limit = PyLong_FromSsize_t(PY_SSIZE_T_MAX);
+    int result = -1;
+
+    PyDict_Clear(dict);
+    if (buffer != NULL && limit != NULL &&
+        PyDict_SetItem(dict, state->str__buffer, buffer) == 0 &&
+        PyDict_SetItem(dict, state->str__limit, limit) == 0 &&
+        PyDict_SetItem(dict, state->str__eof, Py_False) == 0 &&
+        PyDict_SetItem(dict, state->str__paused, Py_False) == 0 &&
+        PyDict_SetItem(dict, state->str__waiter, Py_None) == 0 &&
+        PyDict_SetItem(dict, state->str__exception, Py_None) == 0 &&
+        PyDict_SetItem(dict, state->str__loop, loop) == 0 &&
+        set_method(self, dict, state->str_readuntil) == 0 &&
+        set_method(self, dict, state->str__wait_for_data) == 0) {
+        result = 0;
+    }
+    Py_XDECREF(buffer);
+    Py_XDECREF(limit);
+    return result;
+}
+
+/* New coroutine that waits for self->waiter, as if it had from the start: it
+   is run up to there on a reader that looks as it did then.  NULL:
+   exception. */
+static PyObject *
+waiting_coroutine(StreamCallObject *self)
+{
+    module_state *state = self->state;
+    FutureObject *waiter = (FutureObject *)Py_NewRef(self->waiter);
+    PyObject *coroutine = NULL, *yielded = NULL, *saved = NULL;
+    PyObject *stand_in = new_stand_in((PyObject *)waiter);
+    PyObject *dict = PyObject_GenericGetDict(self->stream, NULL);
+    PySendResult sent = PYGEN_ERROR;
+
+    if (stand_in != NULL && dict != NULL) {
+        saved = PyDict_Copy(dict);
+    }
+    if (saved != NULL && set_stage(self, dict, stand_in) == 0) {
+        enum future_state outcome = waiter->state;
+        bool blocking = waiter->blocking, off = state->streams.off;
+        /* It is not to see that it need not wait any more, and the inner
+           calls are to be coroutines as well. */
+        waiter->state = FUTURE_PENDING;
+        waiter->blocking = 0;
+        state->streams.off = true;
+        coroutine = new_coroutine(self);
+        if (coroutine != NULL) {
+            sent = PyIter_Send(coroutine, Py_None, &yielded);
+        }
+        state->streams.off = off;
+        waiter->state = outcome;
+        waiter->blocking = blocking;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    if (saved != NULL) {
+        PyDict_Clear(dict);
+        if (PyDict_Update(dict, saved) < 0) {
+            PyErr_WriteUnraisable(self->stream);
+        }
+    }
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+    if (coroutine != NULL &&
+        (sent != PYGEN_NEXT || yielded != (PyObject *)waiter)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            "StreamReader was patched while it was read");
+        }
+        Py_CLEAR(coroutine);
+    }
+    Py_XDECREF(yielded);
+    Py_XDECREF(saved);
+    Py_XDECREF(stand_in);
+    Py_XDECREF(dict);
+    Py_DECREF(waiter);
+    return coroutine;
+}
+
+/* Go on in asyncio's coroutine, from where this call is. */
+static int
+go_on_in_python(StreamCallObject *self)
+{
+    if (self->stage == IN_PYTHON) {
+        return 0;
+    }
+    PyObject *coroutine =
+        self->stage == WAITING ? waiting_coroutine(self) : new_coroutine(self);
+    if (coroutine == NULL) {
+        return -1;
+    }
+    if (self->stage == ENDED) {
+        PyObject *result = PyObject_CallMethod(coroutine, "close", NULL);
+        Py_XDECREF(result);
+        if (result == NULL) {
+            Py_DECREF(coroutine);
+            return -1;
+        }
+    }
+    Py_XSETREF(self->coroutine, coroutine);
+    self->stage = IN_PYTHON;
+    Py_CLEAR(self->waiter);
+    return 0;
+}
+
+/* What is done here. */
+
+enum outcome { READY, WAIT, IN_ANOTHER_WAY };
+
+static char *
+find(char *data, Py_ssize_t size, const char *separator, Py_ssize_t length)
+{
+    return size < length ? NULL
+        : length == 1 ? memchr(data, separator[0], (size_t)size)
+                      : memmem(data, (size_t)size, separator, (size_t)length);
+}
+
+/* How many bytes of the buffer are the result. */
+static enum outcome
+look_at_buffer(StreamCallObject *self, reader_view *view, Py_ssize_t *count)
+{
+    char *data = PyByteArray_AS_STRING(view->buffer), *separator = "\n";
+    Py_ssize_t size = PyByteArray_GET_SIZE(view->buffer), length = 1;
+    bool enough;
+
+    switch (self->kind) {
+    case READ:
+        *count = Py_MIN(size, self->size);
+        enough = size > 0;
+        break;
+    case READEXACTLY:
+        *count = self->size;
+        enough = size >= self->size;
+        break;
+    default:
+        if (self->argument != NULL) {
+            separator = PyBytes_AS_STRING(self->argument);
+            length = PyBytes_GET_SIZE(self->argument);
+        }
+        if (self->size > size) {
+            return IN_ANOTHER_WAY;  // Somebody took out of the buffer.
+        }
+        char *found =
+            find(data + self->size, size - self->size, separator, length);
+        enough = found != NULL;
+        *count = enough ? found - data + length : size + 1;
+        if (*count - length > view->limit_bytes) {
+            return IN_ANOTHER_WAY;
+        }
+        if (!enough) {
+            self->size = Py_MAX(0, *count - length);
+        }
+    }
+    if (enough) {
+        return ((PyByteArrayObject *)view->buffer)->ob_exports == 0
+            ? READY
+            : IN_ANOTHER_WAY;
+    }
+    return view->eof == Py_False ? WAIT : IN_ANOTHER_WAY;
+}
+
+/* New bytes, from the start of the buffer. */
+static PyObject *
+take(PyObject *buffer, Py_ssize_t count)
+{
+    PyObject *bytes =
+        PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), count);
+
+    if (bytes != NULL &&
+        (PyByteArray_GET_SIZE(buffer) == count
+             ? PyByteArray_Resize(buffer, 0)
+             : PySequence_DelSlice(buffer, 0, count)) < 0) {
+        Py_CLEAR(bytes);
+    }
+    return bytes;
+}
+
+/* Wait for a new future. */
+static PySendResult
+start_waiting(StreamCallObject *self, reader_view *view, PyObject **result)
+{
+    module_state *state = self->state;
+    PyObject *future = Future_create((LoopObject *)view->loop);
+
+    if (future == NULL ||
+        PyDict_SetItem(view->dict, state->str__waiter, future) < 0) {
+        Py_XDECREF(future);
+        return PYGEN_ERROR;
+    }
+    ((FutureObject *)future)->blocking = 1;
+    self->stage = WAITING;
+    Py_XSETREF(self->waiter, (FutureObject *)Py_NewRef(future));
+    *result = future;
+    return PYGEN_NEXT;
+}
+
+/* Is the loop one of ours, on which nobody watches what is awaited? */
+static bool
+is_plain_loop(PyObject *loop)
+{
+    return Loop_check(loop) && Loop_is_direct((LoopObject *)loop) &&
+        !((LoopObject *)loop)->custom_create_future;
+}
+
+/* Read, or see that it has to wait.  PYGEN_ERROR without an exception: not
+   here. */
+static PySendResult
+read_some(StreamCallObject *self, PyObject **result)
+{
+    module_state *state = self->state;
+    reader_view view;
+    Py_ssize_t count;
+    PySendResult sent = PYGEN_ERROR;
+
+    if (!Streams_view(state, self->stream, &view)) {
+        return PYGEN_ERROR;
+    }
+    if (!is_plain_loop(view.loop) ||
+        (self->stage == FRESH && view.exception != Py_None)) {
+        goto done;
+    }
+    switch (look_at_buffer(self, &view, &count)) {
+    case READY:
+        if (self->stage == WAITING &&
+            PyDict_SetItem(view.dict, state->str__waiter, Py_None) < 0) {
+            break;
+        }
+        *result = take(view.buffer, count);
+        sent = *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+        break;
+    case WAIT:
+        if (self->stage == WAITING || view.waiter == Py_None) {
+            sent = start_waiting(self, &view, result);
+        }
+        break;
+    case IN_ANOTHER_WAY:
+        break;
+    }
+done:
+    Streams_close_view(&view);
+    return sent;
+}
+
+/* Is there nothing that StreamWriter.drain() would wait for? */
+static bool
+is_drained(StreamCallObject *self)
+{
+    module_state *state = self->state;
+    PyObject *reader = NULL, *transport_object = NULL, *protocol = NULL;
+    PyObject *dict = NULL;
+    reader_view view;
+    bool drained = false;
+
+    if (!Streams_is_stock(&state->streams.protocol) ||
+        !Streams_is_stock(&state->streams.writer) ||
+        PyObject_GetOptionalAttr(self->stream, state->str__reader, &reader) <=
+            0 ||
+        PyObject_GetOptionalAttr(self->stream, state->str__transport,
+                                 &transport_object) <= 0 ||
+        PyObject_GetOptionalAttr(self->stream, state->str__protocol,
+                                 &protocol) <= 0 ||
+        Py_TYPE(protocol) != state->streams.protocol.type ||
+        Py_TYPE(transport_object) != state->StreamTransportType ||
+        !Streams_view(state, reader, &view)) {
+        goto done;
+    }
+    TransportObject *transport = (TransportObject *)transport_object;
+    drained = view.exception == Py_None && !transport->closing &&
+        is_plain_loop(view.loop) &&
+        (transport->dict == NULL || PyDict_GET_SIZE(transport->dict) == 0);
+    Streams_close_view(&view);
+    if (drained) {
+        dict = PyObject_GenericGetDict(protocol, NULL);
+        drained = dict != NULL &&
+            PyDict_GetItemWithError(dict, state->str__connection_lost) ==
+                Py_False &&
+            PyDict_GetItemWithError(dict, state->str__paused) == Py_False &&
+            PyDict_GetItemWithError(dict, state->str__drain_helper) == NULL;
+    }
+done:
+    PyErr_Clear();
+    Py_XDECREF(reader);
+    Py_XDECREF(transport_object);
+    Py_XDECREF(protocol);
+    Py_XDECREF(dict);
+    return drained;
+}
+
+static PySendResult
+attempt(StreamCallObject *self, PyObject **result)
+{
+    if (self->kind != DRAIN) {
+        return read_some(self, result);
+    }
+    if (!is_drained(self)) {
+        return PYGEN_ERROR;
+    }
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
+/* Has what it waits for brought it no more than the permission to go on? */
+static bool
+was_woken(FutureObject *waiter)
+{
+    return waiter->loop != NULL && waiter->state == FUTURE_FINISHED &&
+        waiter->exception == NULL;
+}
+
+static PySendResult
+StreamCall_am_send(PyObject *op, PyObject *value, PyObject **result)
+{
+    StreamCallObject *self = (StreamCallObject *)op;
+    PySendResult sent = PYGEN_ERROR;
+
+    *result = NULL;
+    if (self->stage == ENDED) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    Py_INCREF(op);
+    if (self->stage == FRESH ||
+        (self->stage == WAITING && was_woken(self->waiter))) {
+        sent = attempt(self, result);
+    }
+    if (sent == PYGEN_ERROR && !PyErr_Occurred() &&
+        go_on_in_python(self) == 0) {
+        PyObject *coroutine = Py_NewRef(self->coroutine);
+        sent = PyIter_Send(coroutine, value, result);
+        Py_DECREF(coroutine);
+    }
+    if (sent != PYGEN_NEXT) {
+        self->stage = ENDED;
+        Py_CLEAR(self->waiter);
+        Py_CLEAR(self->coroutine);
+    }
+    Py_DECREF(op);
+    return sent;
+}
+
+/* The type. */
+
+/* Set StopIteration with a value, which await takes out of it at once; small
+   values in an exception that is used again and again. */
+static void
+set_stop(module_state *state, PyObject *value)
+{
+    enum { SMALL_VALUE = 4096 };
+    PyObject *stop = state->streams.stop;
+
+    if (stop != NULL && Py_REFCNT(stop) == 1 && PyBytes_CheckExact(value) &&
+        PyBytes_GET_SIZE(value) <= SMALL_VALUE) {
+        PyStopIterationObject *fields = (PyStopIterationObject *)stop;
+        if (fields->traceback == NULL && fields->context == NULL) {
+            Py_XSETREF(fields->value, Py_NewRef(value));
+            PyErr_SetRaisedException(Py_NewRef(stop));
+            return;
+        }
+    }
+    /* Made here: a tuple as the value would be taken for the arguments. */
+    stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    if (stop == NULL) {
+        return;
+    }
+    if (PyBytes_CheckExact(value) && PyBytes_GET_SIZE(value) <= SMALL_VALUE) {
+        Py_XSETREF(state->streams.stop, Py_NewRef(stop));
+    }
+    PyErr_SetRaisedException(stop);
+}
+
+/* NULL without an exception: ended, with None. */
+static PyObject *
+StreamCall_next(PyObject *op)
+{
+    module_state *state = ((StreamCallObject *)op)->state;
+    PyObject *result;
+
+    switch (StreamCall_am_send(op, Py_None, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        if (result != Py_None) {
+            set_stop(state, result);
+        }
+        Py_DECREF(result);
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *
+StreamCall_send(PyObject *op, PyObject *value)
+{
+    PyObject *result, *stop;
+
+    switch (StreamCall_am_send(op, value, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        Py_DECREF(result);
+        if (stop != NULL) {
+            PyErr_SetRaisedException(stop);
+        }
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *
+StreamCall_throw(PyObject *op, PyObject *args)
+{
+    StreamCallObject *self = (StreamCallObject *)op;
+    PyObject *throw = NULL, *result = NULL;
+
+    if (go_on_in_python(self) < 0) {
+        return NULL;
+    }
+    PyObject *coroutine = Py_NewRef(self->coroutine);
+    throw = PyObject_GetAttr(coroutine, self->state->str_throw);
+    if (throw != NULL) {
+        result = PyObject_CallObject(throw, args);
+        Py_DECREF(throw);
+    }
+    if (result == NULL) {
+        self->stage = ENDED;
+        Py_CLEAR(self->coroutine);
+    }
+    Py_DECREF(coroutine);
+    return result;
+}
+
+/* Nobody goes on with it: what a coroutine's "finally" clauses do. */
+static int
+end(StreamCallObject *self)
+{
+    enum stage stage = self->stage;
+
+    self->stage = ENDED;
+    return stage == WAITING && self->state->str__waiter != NULL
+        ? PyObject_SetAttr(self->stream, self->state->str__waiter, Py_None)
+        : 0;
+}
+
+static PyObject *
+StreamCall_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    StreamCallObject *self = (StreamCallObject *)op;
+
+    if (self->stage == IN_PYTHON) {
+        return PyObject_CallMethod(self->coroutine, "close", NULL);
+    }
+    if (end(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+StreamCall_await(PyObject *op)
+{
+    return Py_NewRef(op);
+}
+
+static PyObject *
+StreamCall_getattro(PyObject *op, PyObject *name)
+{
+    StreamCallObject *self = (StreamCallObject *)op;
+    PyObject *value = PyObject_GenericGetAttr(op, name);
+
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return value;
+    }
+    /* cr_frame, cr_await and whatever else a coroutine has. */
+    PyErr_Clear();
+    return go_on_in_python(self) < 0 ? NULL
+                                     : PyObject_GetAttr(self->coroutine, name);
+}
+
+static PyObject *
+StreamCall_repr(StreamCallObject *self)
+{
+    PyObject *name = PyObject_GetAttrString(self->function, "__qualname__");
+    PyObject *repr = name == NULL
+        ? NULL
+        : PyUnicode_FromFormat("<coroutine object %S at %p>", name, self);
+
+    Py_XDECREF(name);
+    return repr;
+}
+
+static PyObject *
+StreamCall_get_class(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return Py_NewRef((PyObject *)&PyCoro_Type);
+}
+
+static int
+StreamCall_traverse(StreamCallObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->function);
+    Py_VISIT(self->stream);
+    Py_VISIT(self->argument);
+    Py_VISIT(self->waiter);
+    Py_VISIT(self->coroutine);
+    return 0;
+}
+
+static void
+StreamCall_dealloc(StreamCallObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    if (self->stage == FRESH || self->stage == WAITING) {
+        PyObject *raised = PyErr_GetRaisedException();
+        if (self->stage == FRESH) {
+            /* Its end is a warning. */
+            Py_XDECREF(new_coroutine(self));
+        }
+        if (end(self) < 0 || PyErr_Occurred()) {
+            PyErr_WriteUnraisable(NULL);
+        }
+        if (raised != NULL) {
+            PyErr_SetRaisedException(raised);
+        }
+    }
+    Py_XDECREF(self->function);
+    Py_XDECREF(self->stream);
+    Py_XDECREF(self->argument);
+    Py_XDECREF(self->waiter);
+    Py_XDECREF(self->coroutine);
+    module_state *state = state_of_exact(type);
+    if (state != NULL && type == state->StreamCallType &&
+        state->streams.free_calls.count < FREE_LIST_MAX) {
+        free_list *list = &state->streams.free_calls;
+        list->objects[list->count++] = (PyObject *)self;
+    }
+    else {
+        PyObject_GC_Del(self);
+    }
+    Py_DECREF(type);
+}
+
+static PyMethodDef StreamCall_methods[] = {
+    {"send", StreamCall_send, METH_O, NULL},
+    {"throw", StreamCall_throw, METH_VARARGS, NULL},
+    {"close", StreamCall_close, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyGetSetDef StreamCall_getset[] = {
+    {"__class__", StreamCall_get_class, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot StreamCall_slots[] = {
+    {Py_am_await, StreamCall_await},
+    {Py_am_send, StreamCall_am_send},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, StreamCall_next},
+    {Py_tp_getattro, StreamCall_getattro},
+    {Py_tp_repr, StreamCall_repr},
+    {Py_tp_methods, StreamCall_methods},
+    {Py_tp_getset, StreamCall_getset},
+    {Py_tp_traverse, StreamCall_traverse},
+    {Py_tp_dealloc, StreamCall_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec StreamCall_spec = {
+    .name = "ouroloop._core.StreamCall",
+    .basicsize = sizeof(StreamCallObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+        Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = StreamCall_slots,
+};
+
+/* Calls. */
+
+static PyObject *
+StreamCall_new(module_state *state, enum method_kind kind, PyObject *function,
+               PyObject *stream, PyObject *argument, Py_ssize_t size)
+{
+    free_list *list = &state->streams.free_calls;
+    StreamCallObject *self;
+
+    if (list->count > 0) {
+        self = (StreamCallObject *)list->objects[--list->count];
+        (void)PyObject_Init((PyObject *)self, state->StreamCallType);
+    }
+    else {
+        self = PyObject_GC_New(StreamCallObject, state->StreamCallType);
+        if (self == NULL) {
+            return NULL;
+        }
+    }
+    self->state = state;
+    self->function = Py_NewRef(function);
+    self->stream = Py_NewRef(stream);
+    self->argument = Py_XNewRef(argument);
+    self->waiter = NULL;
+    self->coroutine = NULL;
+    self->size = size;
+    self->kind = kind;
+    self->stage = FRESH;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+/* Is it a call that can be done here, up to the state of the stream? */
+static bool
+is_ordinary(enum method_kind kind, PyObject *const *args, Py_ssize_t nargs,
+            Py_ssize_t *size)
+{
+    PyObject *argument = nargs > 1 ? args[1] : NULL;
+
+    *size = 0;
+    switch (kind) {
+    case READ:
+    case READEXACTLY:
+        if (nargs != 2 || !PyLong_CheckExact(argument)) {
+            return false;
+        }
+        *size = PyLong_AsSsize_t(argument);
+        if (*size == -1 && PyErr_Occurred()) {
+            PyErr_Clear();
+        }
+        return *size > 0;
+    case READUNTIL:
+        return nargs == 1 ||
+            (nargs == 2 && PyBytes_CheckExact(argument) &&
+             PyBytes_GET_SIZE(argument) > 0);
+    default:
+        return nargs == 1;
+    }
+}
+
+/* Does the stream belong to a loop of ours?  For a writer that is seen when it
+   is awaited. */
+static bool
+is_ours(enum method_kind kind, PyObject *stream)
+{
+    PyObject *name, *loop = NULL;
+    Py_ssize_t position = 0;
+
+    if (kind == DRAIN) {
+        return true;
+    }
+    PyObject *dict = PyObject_GenericGetDict(stream, NULL);
+    if (dict == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    /* The second attribute: see Streams_view(). */
+    bool ours = PyDict_Next(dict, &position, &name, &loop) &&
+        PyDict_Next(dict, &position, &name, &loop) && Loop_check(loop);
+    Py_DECREF(dict);
+    return ours;
+}
+
+static PyObject *
+call_method(enum method_kind kind, PyObject *function, PyObject *const *args,
+            size_t nargsf, PyObject *kwnames)
+{
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf), size;
+    module_state *state = Streams_state_here();
+
+    if (state != NULL && !state->streams.off && kwnames == NULL && nargs > 0 &&
+        Py_TYPE(args[0]) ==
+            (kind == DRAIN ? state->streams.writer.type
+                           : state->streams.reader.type) &&
+        compat_is_awaited_now(state->streams.get_awaitable) &&
+        PyFunction_GET_CODE(function) == state->streams.codes[kind] &&
+        is_ordinary(kind, args, nargs, &size) && is_ours(kind, args[0])) {
+        return StreamCall_new(state, kind, function, args[0],
+                              nargs > 1 ? args[1] : NULL, size);
+    }
+    return call_in_python(function, args, nargsf, kwnames);
+}
+
+#define METHOD(name, kind)                                                    \
+    static PyObject *name(PyObject *function, PyObject *const *args,          \
+                          size_t nargsf, PyObject *kwnames)                   \
+    {                                                                         \
+        return call_method(kind, function, args, nargsf, kwnames);            \
+    }
+METHOD(call_read, READ)
+METHOD(call_readexactly, READEXACTLY)
+METHOD(call_readuntil, READUNTIL)
+METHOD(call_readline, READLINE)
+METHOD(call_drain, DRAIN)
+#undef METHOD
+
+static const struct {
+    const char *name;
+    vectorcallfunc call;
+} methods[] = {
+    [READ] = {"read", call_read},
+    [READEXACTLY] = {"readexactly", call_readexactly},
+    [READUNTIL] = {"readuntil", call_readuntil},
+    [READLINE] = {"readline", call_readline},
+    [DRAIN] = {"drain", call_drain},
+};
+static_assert(Py_ARRAY_LENGTH(methods) == STREAM_METHODS, "see state.h");
+
+int
+StreamCall_setup_type(PyObject *module, module_state *state)
+{
+    stream_facts *facts = &state->streams;
+
+    if (!state->stock.fast_types || facts->off ||
+        !COMPAT_FUNCTIONS_CAN_BE_CALLED_OTHERWISE ||
+        !Streams_is_stock(&facts->reader) ||
+        !Streams_is_stock(&facts->protocol) ||
+        !Streams_is_stock(&facts->writer)) {
+        return 0;
+    }
+    state->StreamCallType = (PyTypeObject *)PyType_FromModuleAndSpec(
+        module, &StreamCall_spec, NULL);
+    if (state->StreamCallType == NULL ||
+        Streams_claim_interpreter(state) < 0) {
+        return -1;
+    }
+    for (int kind = 0; facts->claimed && kind < STREAM_METHODS; kind++) {
+        PyObject *type =
+            kind == DRAIN ? state->StreamWriter : state->StreamReader;
+        PyObject *function = PyObject_GetAttrString(type, methods[kind].name);
+        if (function == NULL) {
+            return -1;
+        }
+        if (PyFunction_Check(function)) {
+            vectorcallfunc call = ((PyFunctionObject *)function)->vectorcall;
+            /* Not if somebody had this idea before. */
+            if (call_in_python == NULL) {
+                call_in_python = call;
+            }
+            if (call == call_in_python) {
+                facts->codes[kind] = Py_NewRef(PyFunction_GET_CODE(function));
+                facts->functions[kind] = Py_NewRef(function);
+                compat_set_vectorcall(function, methods[kind].call);
+            }
+        }
+        Py_DECREF(function);
+    }
+    return 0;
+}
+
+void
+StreamCalls_clear(module_state *state)
+{
+    stream_facts *facts = &state->streams;
+
+    for (int kind = 0; kind < STREAM_METHODS; kind++) {
+        PyObject *function = facts->functions[kind];
+        if (function != NULL &&
+            ((PyFunctionObject *)function)->vectorcall == methods[kind].call) {
+            compat_set_vectorcall(function, call_in_python);
+        }
+        Py_CLEAR(facts->functions[kind]);
+        Py_CLEAR(facts->codes[kind]);
+    }
+    Py_CLEAR(facts->stop);
+    while (facts->free_calls.count > 0) {
+        PyObject_GC_Del(facts->free_calls.objects[--facts->free_calls.count]);
+    }
+}
