@@ -9,30 +9,41 @@
 #define STATE_TYPES(X)                                                     \
     X(Handle) X(TimerHandle) X(ThreadSafeHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
     X(Task) X(Transport) X(StreamTransport) X(StreamCall)                  \
-    X(DatagramTransport) X(ReadPipeTransport) X(WritePipeTransport) X(Listener)
+    X(DatagramTransport) X(ReadPipeTransport) X(WritePipeTransport)        \
+    X(Listener) X(TlsProtocol) X(TlsTransport)
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
+    X(_app_transport)                                                      \
     X(_asyncio_future_blocking)                                            \
     X(_attach)                                                             \
     X(_buffer)                                                             \
     X(_call_connection_lost)                                               \
+    X(_call_eof_received)                                                  \
     X(_connection_lost)                                                    \
     X(_detach)                                                             \
+    X(_do_flush)                                                           \
+    X(_do_handshake)                                                       \
+    X(_do_read)                                                            \
+    X(_do_shutdown)                                                        \
     X(_drain_helper)                                                       \
     X(_eof)                                                                \
     X(_exception)                                                          \
+    X(_fatal_error)                                                        \
     X(_limit)                                                              \
     X(_loop)                                                               \
     X(_make_cancelled_error)                                               \
+    X(_name_)                                                              \
     X(_paused)                                                             \
     X(_protocol)                                                           \
     X(_reader)                                                             \
+    X(_start_shutdown)                                                     \
     X(_stream_reader_wr)                                                   \
     X(_transport)                                                          \
     X(_transports)                                                         \
     X(_wait_for_data)                                                      \
     X(_waiter)                                                             \
+    X(_write_appdata)                                                      \
     X(add_done_callback)                                                   \
     X(addr)                                                                \
     X(address)                                                             \
@@ -64,14 +75,18 @@
     X(low)                                                                 \
     X(message)                                                             \
     X(name)                                                                \
+    X(pause_reading)                                                       \
     X(pause_writing)                                                       \
     X(peername)                                                            \
+    X(pending)                                                             \
     X(pipe)                                                                \
     X(proto)                                                               \
     X(protocol)                                                            \
     X(protocol_factory)                                                    \
+    X(read)                                                                \
     X(readuntil)                                                           \
     X(result)                                                              \
+    X(resume_reading)                                                      \
     X(resume_writing)                                                      \
     X(server)                                                              \
     X(set_result)                                                          \
@@ -84,10 +99,12 @@
     X(sslcontext)                                                          \
     X(throw)                                                               \
     X(time)                                                                \
-    X(waiter)
+    X(waiter)                                                              \
+    X(write)
 
 /* Objects of the standard library, as state-><name>. */
 #define STATE_IMPORTS(X)                                                   \
+    X("asyncio", sslproto)                                                 \
     X("asyncio.base_events", BaseEventLoop)                                \
     X("asyncio.base_events", Server)                                       \
     X("asyncio.base_events", _set_nodelay)                                 \

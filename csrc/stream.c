@@ -31,6 +31,23 @@ receive(TransportObject *self, void *buffer, size_t size)
     return count;
 }
 
+char *
+Stream_shared_buffer(LoopObject *loop)
+{
+    if (loop->read_buffer != NULL) {
+        return loop->read_buffer;
+    }
+    /* glibc's malloc() takes a large block from the kernel and gives it back
+       each time, until a larger one has been freed: what is read into large
+       objects would be paged in anew at each read. */
+    PyMem_Free(PyMem_Malloc(2 * STREAM_MAX_READ));
+    loop->read_buffer = PyMem_Malloc(STREAM_MAX_READ);
+    if (loop->read_buffer == NULL) {
+        PyErr_NoMemory();
+    }
+    return loop->read_buffer;
+}
+
 /* recv() failed.  Runs Python. */
 static int
 fail_read(TransportObject *self)
@@ -91,33 +108,17 @@ adapt(TransportObject *self, size_t count)
     }
 }
 
-/* Runs once for each loop. */
-static int
-make_read_buffer(LoopObject *loop)
-{
-    /* glibc's malloc() takes a large block from the kernel and gives it back
-       each time, until a larger one has been freed: what is read into large
-       objects would be paged in anew at each read. */
-    PyMem_Free(PyMem_Malloc(2 * STREAM_MAX_READ));
-    loop->read_buffer = PyMem_Malloc(STREAM_MAX_READ);
-    if (loop->read_buffer == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    return 0;
-}
-
 /* Read into the loop's buffer: as receive(), or -1 with an exception. */
 static ssize_t
 read_shared(TransportObject *self)
 {
-    LoopObject *loop = self->loop;
+    char *buffer = Stream_shared_buffer(self->loop);
 
-    if (loop->read_buffer == NULL && make_read_buffer(loop) < 0) {
+    if (buffer == NULL) {
         return -1;
     }
     return receive(
-        self, loop->read_buffer,
+        self, buffer,
         self->max_size < STREAM_MAX_READ ? self->max_size : STREAM_MAX_READ);
 }
 
@@ -288,6 +289,30 @@ read_into_protocol(TransportObject *self)
 }
 
 static int
+read_directly(TransportObject *self)
+{
+    ssize_t count = read_shared(self);
+
+    if (count < 0) {
+        return PyErr_Occurred()
+            ? Transport_fatal_error(self,
+                                    "Fatal read error on socket transport")
+            : fail_read(self);
+    }
+    if (count == 0) {
+        return read_eof(self);
+    }
+    PyObject *protocol = Py_NewRef(self->protocol);
+    int result =
+        self->direct->feed(protocol, self->loop->read_buffer, (size_t)count);
+    Py_DECREF(protocol);
+    return result == 0
+        ? 0
+        : Transport_fatal_error(
+              self, "Fatal error: protocol.buffer_updated() call failed.");
+}
+
+static int
 read_ready(TransportObject *self)
 {
     for (int i = 0; i < MAX_READS; i++) {
@@ -295,9 +320,10 @@ read_ready(TransportObject *self)
             return 0;
         }
         self->filled = false;
-        int result = self->buffered ? read_into_protocol(self)
-            : self->streams         ? read_into_streams(self)
-                                    : read_data(self);
+        int result = self->direct != NULL ? read_directly(self)
+            : self->buffered              ? read_into_protocol(self)
+            : self->streams               ? read_into_streams(self)
+                                          : read_data(self);
         /* More has come than there was room for, and nothing else is to be
            done: the next turn would only ask the kernel what is known. */
         if (result < 0 || !self->filled || self->loop == NULL ||

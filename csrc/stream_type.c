@@ -33,6 +33,18 @@ refuse(PyObject *data)
     return NULL;
 }
 
+int
+Stream_write(TransportObject *self, PyObject *bytes)
+{
+    int lost = check_write(self, "write") < 0 ? -1 : Transport_is_lost(self);
+
+    if (lost != 0) {
+        Py_DECREF(bytes);
+        return lost < 0 ? -1 : 0;
+    }
+    return Stream_queue(self, bytes) < 0 ? -1 : Stream_send_later(self);
+}
+
 static PyObject *
 StreamTransport_write(TransportObject *self, PyObject *data)
 {

@@ -216,9 +216,9 @@ send_queue(TransportObject *self)
     return 0;
 }
 
-/* Send what was held back; with the kernel full nothing is. */
-int
-Stream_settle(TransportObject *self)
+/* With the kernel full nothing is held back. */
+static int
+send_held_back(TransportObject *self)
 {
     if (self->queue.count == 0 || self->writing) {
         return 0;
@@ -227,6 +227,25 @@ Stream_settle(TransportObject *self)
         return -1;
     }
     return end_if_drained(self);
+}
+
+/* The protocol may hold something back as well. */
+static int
+settle_protocol(TransportObject *self)
+{
+    if (self->direct == NULL) {
+        return 0;
+    }
+    PyObject *protocol = Py_NewRef(self->protocol);
+    int result = self->direct->settle(protocol);
+    Py_DECREF(protocol);
+    return result;
+}
+
+int
+Stream_settle(TransportObject *self)
+{
+    return settle_protocol(self) < 0 ? -1 : send_held_back(self);
 }
 
 static int
@@ -261,6 +280,10 @@ Stream_flush(LoopObject *loop)
         TransportObject *self = loop->unflushed;
         loop->unflushed = self->next_unflushed;
         self->next_unflushed = NULL;
+        /* What it writes now belongs to this flush. */
+        if (settle_protocol(self) < 0) {
+            Loop_fail(loop);
+        }
         self->held_back = false;
         if (flush_one(self) < 0) {
             Loop_fail(loop);
@@ -270,6 +293,25 @@ Stream_flush(LoopObject *loop)
     if (raised != NULL) {
         PyErr_SetRaisedException(raised);
     }
+}
+
+void
+Stream_hold_back(TransportObject *self)
+{
+    LoopObject *loop = self->loop;
+
+    if (self->held_back) {
+        return;
+    }
+    self->held_back = true;
+    Py_INCREF(self);
+    if (loop->unflushed == NULL) {
+        loop->unflushed = self;
+    }
+    else {
+        loop->last_unflushed->next_unflushed = self;
+    }
+    loop->last_unflushed = self;
 }
 
 /* Hold it back until the end of the callback that runs now, or send it. */
@@ -283,19 +325,9 @@ Stream_send_later(TransportObject *self)
         return Transport_maybe_pause(self);
     }
     if (!loop->collecting || self->unsent > limit) {
-        return Stream_settle(self);
+        return send_held_back(self);
     }
-    if (!self->held_back) {
-        self->held_back = true;
-        Py_INCREF(self);
-        if (loop->unflushed == NULL) {
-            loop->unflushed = self;
-        }
-        else {
-            loop->last_unflushed->next_unflushed = self;
-        }
-        loop->last_unflushed = self;
-    }
+    Stream_hold_back(self);
     return 0;
 }
 

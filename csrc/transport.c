@@ -470,6 +470,7 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exc)
     PyObject *server = self->server;
     self->server = NULL;
     release(self);
+    self->direct = NULL;
     Py_CLEAR(self->protocol);
     if (server != NULL &&
         tell_server(self, server, self->state->str__detach) < 0 &&
@@ -501,6 +502,7 @@ Transport_abandon(TransportObject *self)
     self->reading = self->writing = false;
     self->ops->discard(self);
     release(self);
+    self->direct = NULL;
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->server);
     Py_CLEAR(self->loop);
@@ -522,6 +524,7 @@ Transport_set_protocol(TransportObject *self, PyObject *protocol)
     self->streams =
         (PyObject *)Py_TYPE(protocol) == self->state->StreamReaderProtocol;
     self->protocol_connected = true;
+    self->direct = NULL;
     Py_XSETREF(self->protocol, Py_NewRef(protocol));
     return 0;
 }

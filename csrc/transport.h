@@ -34,6 +34,16 @@ typedef struct {
     const char *write_error; /* message of a report */
 } transport_ops;
 
+/* A protocol that needs no Python between itself and its transport. */
+typedef struct {
+    /* Input, in memory that is only lent.  -1 with any exception.  Runs
+       Python. */
+    int (*feed)(PyObject *protocol, char *data, size_t size);
+    /* Write what it holds back until the end of a callback.  -1 only with an
+       exception that must leave run_forever().  Runs Python. */
+    int (*settle)(PyObject *protocol);
+} direct_protocol;
+
 /* An Internet address as the kernel gives it; AF_UNSPEC: none, or not one. */
 typedef union {
     struct sockaddr any;
@@ -62,8 +72,9 @@ struct TransportObject {
     PyObject *dict, *weakrefs;
     module_state *state;
     const transport_ops *ops;
-    PyObject *protocol;     /* NULL once connection_lost() was called */
-    PyObject *context;      /* of the protocol's callbacks */
+    PyObject *protocol;            /* NULL once connection_lost() was called */
+    const direct_protocol *direct; /* the protocol's; NULL: call its methods */
+    PyObject *context;             /* of the protocol's callbacks */
     PyObject *sock;         /* or pipe; NULL: nobody has asked for one yet */
     PyObject *server;       /* asyncio.Server that accepted it, or NULL */
     PyObject *waiter;       /* future, until connection_made() was called */
@@ -79,7 +90,7 @@ struct TransportObject {
     uint32_t max_size, read_size; /* of one read: at most, expected */
     int conn_lost;                /* 0 until connection_lost() is scheduled */
     uint8_t large_reads;
-    bool open; /* the uvhandle is, and the descriptor */
+    bool open;        /* the uvhandle is, and the descriptor */
     bool unwatchable; /* epoll refuses the descriptor: there is no uvhandle */
     bool duplicate;   /* `fd` is a duplicate of that of `sock` */
     bool closing;
@@ -127,13 +138,64 @@ typedef struct {
     LoopObject *loop;
     int fd;
     PyObject *sock, *protocol, *waiter, *extra, *server;
-    PyObject *context;           /* NULL: a copy of the current one */
-    bool one_context;            /* connection_lost(), too, is called in it */
-    bool pipe;      /* without addresses, and perhaps not to be watched */
-    bool duplicate; /* `fd` is one of that of `sock` */
+    PyObject *context; /* NULL: a copy of the current one */
+    bool one_context;  /* connection_lost(), too, is called in it */
+    bool pipe;         /* without addresses, and perhaps not to be watched */
+    bool duplicate;    /* `fd` is one of that of `sock` */
     const struct sockaddr *peer; /* NULL: ask the kernel */
     socklen_t peer_size;
 } transport_origin;
+
+enum { TLS_RECORD = 16 * 1024 }; /* most bytes in one record */
+
+/* What asyncio.sslproto.SSLProtocolState tells. */
+enum tls_phase {
+    TLS_UNWRAPPED,
+    TLS_DO_HANDSHAKE,
+    TLS_WRAPPED,
+    TLS_FLUSHING,
+    TLS_SHUTDOWN,
+};
+
+/* Where in a record the bytes end that have come so far. */
+typedef struct {
+    size_t missing;    /* bytes of the record that are still to come */
+    size_t incomplete; /* bytes at the end of the input that no read can use */
+    uint8_t header[5], header_size;
+    bool followed; /* false: unknown, any byte may be of use */
+} record_tracker;
+
+/* The hot half of asyncio.sslproto.SSLProtocol.  Objects are owned, and None
+   rather than NULL; each is the attribute of the protocol that asyncio names
+   so, with an underscore. */
+typedef struct {
+    PyObject_HEAD
+    module_state *state;
+    LoopObject *loop; /* NULL: not initialised */
+    PyObject *phase_object;
+    PyObject *app_protocol, *app_protocol_get_buffer;
+    PyObject *app_protocol_buffer_updated;
+    PyObject *transport; /* the one below */
+    PyObject *sslobj;
+    PyObject *native; /* the _ssl object in sslobj that does the work; NULL if
+                         a subclass or a stand-in is to be asked */
+    PyObject *incoming, *outgoing;
+    PyObject *write_backlog; /* a list */
+    PyObject *buffer;        /* a bytearray for what comes from transports that
+                                are not ours, or None */
+    Py_ssize_t write_buffer_size;
+    Py_ssize_t outgoing_high_water, outgoing_low_water;
+    Py_ssize_t incoming_high_water, incoming_low_water;
+    record_tracker records;
+    enum tls_phase phase;
+    int conn_lost;
+    bool app_protocol_is_buffer;
+    bool app_reading_paused, app_writing_paused;
+    bool ssl_reading_paused, ssl_writing_paused;
+    bool started;   /* input has come */
+    bool held_back; /* what is written waits for the end of the callback */
+    bool leftover;  /* the last read may have left a part of a record */
+} TlsObject;
 
 /* extra_info.c -- addresses and socket object of a transport */
 
@@ -267,6 +329,8 @@ int Stream_queue(TransportObject *self, PyObject *bytes);
 /* Send it when the callback that runs now ends, or at once if none runs or it
    has become much.  Runs Python. */
 int Stream_send_later(TransportObject *self);
+/* Have Stream_flush() look at it. */
+void Stream_hold_back(TransportObject *self);
 /* Send what is held back.  Runs Python. */
 int Stream_settle(TransportObject *self);
 /* The same for all that was written in the callback that has just returned.
@@ -293,10 +357,16 @@ void Stream_on_event(uv_poll_t *uv, int status, int events);
 /* New bytes object with the input, of size 0 at the end of it.  NULL with an
    exception, or without one and with errno. */
 PyObject *Stream_read_bytes(TransportObject *self);
+/* The memory that all reads of a loop share, of STREAM_MAX_READ bytes: free
+   for whoever runs, until Python code runs.  NULL: MemoryError. */
+char *Stream_shared_buffer(LoopObject *loop);
 
 /* stream_type.c -- the type of stream transports */
 
 int StreamTransport_setup_type(PyObject *module, module_state *state);
+/* The method write(), with an object of exactly the type bytes, not empty.
+   Steals the reference.  -1 with any exception.  Runs Python. */
+int Stream_write(TransportObject *self, PyObject *bytes);
 /* New StreamTransport.  On failure the descriptor stays the caller's. */
 PyObject *Stream_new(const transport_origin *from);
 PyObject *Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
@@ -327,13 +397,47 @@ PyObject *Loop__make_read_pipe_transport(LoopObject *self,
                                          Py_ssize_t nargs, PyObject *kwnames);
 PyObject *Loop__make_write_pipe_transport(LoopObject *self,
                                           PyObject *const *args,
-                                          Py_ssize_t nargs,
-                                          PyObject *kwnames);
+                                          Py_ssize_t nargs, PyObject *kwnames);
 
 /* server.c -- accepting connections */
 
 int Listener_setup_type(PyObject *module, module_state *state);
 PyObject *Loop__start_serving(LoopObject *self, PyObject *const *args,
                               Py_ssize_t nargs, PyObject *kwnames);
+
+/* tls_write.c -- what is written becomes records.  Where an int is returned,
+   -1 comes with any exception. */
+
+/* sslobj.pending of a MemoryBIO. */
+Py_ssize_t Tls_pending(PyObject *bio);
+/* Is the set exception one that asks for more input?  Then it is cleared. */
+bool Tls_is_again(TlsObject *self);
+/* Memory for records in parts, as Stream_shared_buffer(). */
+char *Tls_scratch(TlsObject *self);
+/* End the connection with the set exception.  Runs Python. */
+int Tls_fail(TlsObject *self);
+/* protocol.method(), result dropped.  Runs Python. */
+int Tls_call(PyObject *object, PyObject *method);
+/* The methods of the same names.  They run Python. */
+int Tls_do_write(TlsObject *self);
+int Tls_process_outgoing(TlsObject *self);
+int Tls_control_app_writing(TlsObject *self);
+/* The method _write_appdata(), of one piece of data or an iterable.  Runs
+   Python. */
+int Tls_write(TlsObject *self, PyObject *data, bool many);
+/* As direct_protocol.settle. */
+int Tls_settle(PyObject *self);
+
+/* tls.c -- records become what is read */
+
+extern const direct_protocol tls_direct;
+/* The methods _do_read() and _control_ssl_reading().  They run Python. */
+int Tls_do_read(TlsObject *self);
+int Tls_control_ssl_reading(TlsObject *self);
+
+/* tls_type.c -- the types behind asyncio's SSL protocol and transport */
+
+int TlsProtocol_setup_type(PyObject *module, module_state *state);
+int TlsTransport_setup_type(PyObject *module, module_state *state);
 
 #endif

@@ -256,6 +256,7 @@ Transport_clear(TransportObject *self)
     Py_CLEAR(self->extra);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->loop);
+    self->direct = NULL;
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->sock);
     Py_CLEAR(self->server);

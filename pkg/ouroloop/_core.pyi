@@ -49,6 +49,16 @@ class ReadPipeTransport(asyncio.ReadTransport):
 class WritePipeTransport(asyncio.WriteTransport): ...
 
 @disjoint_base
+class TlsProtocol:
+    def get_buffer(self, sizehint: int, /) -> memoryview: ...
+    def buffer_updated(self, nbytes: int, /) -> None: ...
+    def _settle(self) -> None: ...
+
+@disjoint_base
+class TlsTransport(asyncio.Transport):
+    def write(self, data: bytes | bytearray | memoryview, /) -> None: ...
+
+@disjoint_base
 class Loop:
     _closed: bool
     _debug: bool

@@ -12,12 +12,13 @@ import selectors
 import socket
 import sys
 import threading
-from asyncio import base_events, events, sslproto
+from asyncio import base_events, events
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _core
+from .tls import TlsProtocol, start_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -145,13 +146,15 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         **timeouts: Any,
     ) -> asyncio.Transport:
         # As asyncio's own, but over a transport of ours.
-        ssl_protocol = sslproto.SSLProtocol(
+        ssl_protocol = TlsProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         self._make_socket_transport(
             rawsock, ssl_protocol, extra=extra, server=server, context=context
         )
         return ssl_protocol._app_transport
+
+    start_tls = start_tls
 
     def _accept_tls(
         self,
