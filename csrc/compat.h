@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <structmember.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 #include <sys/socket.h>
 #include <uv.h>
 
@@ -272,6 +275,50 @@ compat_accept(int listener, struct sockaddr *peer, socklen_t *size)
     return fd;
 #endif
 }
+
+/* Is that what the weak reference refers to, or None if that is gone?  3.13
+   has a function that is safe without the GIL, and deprecates the old one.
+   Drop with 3.12. */
+static inline bool
+compat_refers_to(PyObject *weakref, PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *found;
+    if (PyWeakref_GetRef(weakref, &found) <= 0) {
+        return object == Py_None;
+    }
+    Py_DECREF(found);
+#else
+    PyObject *found = PyWeakref_GET_OBJECT(weakref);
+#endif
+    return found == object;
+}
+
+/* Have what libuv has registered for reporting states report only changes.
+   libuv has no notion of that and need not know: its own bookkeeping stays
+   true.  False: states it is. */
+#ifdef __linux__
+#define COMPAT_REPORTS_CHANGES true
+static inline bool
+compat_report_changes(uv_loop_t *loop, int fd, int events)
+{
+    struct epoll_event event = {
+        .events = (uint32_t)EPOLLET |
+            (uint32_t)(events & UV_READABLE ? EPOLLIN : 0) |
+            (uint32_t)(events & UV_WRITABLE ? EPOLLOUT : 0),
+        .data.fd = fd,
+    };
+    return epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_MOD, fd, &event) == 0;
+}
+#else
+#define COMPAT_REPORTS_CHANGES false
+static inline bool
+compat_report_changes(uv_loop_t *loop, int fd, int events)
+{
+    (void)loop, (void)fd, (void)events;
+    return false;
+}
+#endif
 
 /* 3.14: the handle of call_soon_threadsafe() is safe to cancel from another
    thread, which waits while the callback runs.  Drop with 3.13. */

@@ -97,13 +97,29 @@ typedef struct {
 #endif
 } timer_heap;
 
-/* add_reader() and add_writer() of one file descriptor. */
-typedef struct {
+/* A call of sock_*() that waits for a descriptor. */
+typedef struct fd_waiter {
+    struct fd_waiter *next, *previous;
+    struct fd_watcher *watcher; /* NULL: does not wait */
+    int event;                  /* UV_READABLE or UV_WRITABLE */
+    bool again; /* to be told although nothing changes: it is ready already */
+    PyObject *owner;  /* what it is a part of; owned while it waits */
+    PyObject *sock;   /* borrowed from the owner */
+    PyObject *future; /* the owner's; done once it may try again */
+} fd_waiter;
+
+/* Who waits for one file descriptor: add_reader(), add_writer(), sock_*(). */
+typedef struct fd_watcher {
     uv_poll_t uv;
     LoopObject *loop; /* borrowed: the loop outlives its uvhandles */
-    PyObject *file;   /* as it was given: a number or an object */
+    PyObject *file;   /* as add_reader() was given it, or NULL */
     HandleObject *reader, *writer;
-    int events; /* what uv watches for */
+    fd_waiter *first, *last; /* oldest first */
+    PyObject *sock;          /* weak reference, to whose calls came last */
+    int fd;
+    int events;       /* what uv watches for; 0: nothing */
+    bool changes;     /* epoll reports changes only, or will after a poll */
+    uint8_t unwanted; /* times that this came and nobody waited for it */
 } fd_watcher;
 
 /* Who uses a file descriptor. */
@@ -154,14 +170,19 @@ struct LoopObject {
     int fd_count;
     int *armed; /* descriptors that uv registers at the next poll */
     size_t armed_count, armed_capacity;
+    size_t waiters; /* of all descriptors */
+    /* Looks for sockets that were closed under a waiter; see run.c. */
+    uv_timer_t closed_timer;
+    bool ran, looked; /* anything since it last looked; only it, just now */
 
     uv_poll_t signal_watcher;
     int signal_fds[2];   /* read end, write end; -1: not made */
     int outer_wakeup_fd; /* what signal.set_wakeup_fd() had before us */
     bool signal_attached;
 
-    char *read_buffer;  /* shared by all transports; NULL until first read */
-    char *batch_buffer; /* the same, for several datagrams at once */
+    char *read_buffer;   /* shared by all sockets; NULL until first read */
+    char *batch_buffer;  /* the same, for several datagrams at once */
+    Py_ssize_t received; /* bytes, by the last sock_recv() */
 
     struct lookup *lookups;  /* that somebody may wait for; see dns.c */
     uv_async_t lookups_done; /* some are */
@@ -306,55 +327,6 @@ Ready_push_native(ready_queue *self, native_call call, PyObject *object)
     return 0;
 }
 
-/* poll.c -- who uses which descriptor; add_reader() and add_writer() */
-
-/* The entry of a descriptor, until the table grows.  NULL: MemoryError. */
-fd_entry *Fds_reserve(LoopObject *self, int fd);
-/* RuntimeError if a transport uses it.  Takes what has fileno().  Runs
-   Python. */
-int Fds_ensure_free(LoopObject *self, PyObject *file);
-/* uv_poll_init() on a descriptor of the loop's own, perhaps of a number that a
-   callback or a transport is left over for.  Returns libuv's error.  Runs Python. */
-int Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd);
-/* Take the descriptor from libuv and out of the table; it stays open.  The
-   caller has a reference to the transport that is not the uvhandle's. */
-void Fds_release(TransportObject *transport);
-/* To be called before uv_poll_start() on a descriptor that others may close:
-   libuv aborts the process when it is closed before the next poll. */
-int Fds_note_armed(LoopObject *self, int fd);
-/* To be called before a poll when armed_count > 0: stop watching those. */
-void Fds_check_armed(LoopObject *self);
-/* Close every watcher and transport that is still open: the loop closes.
-   Runs Python. */
-void Fds_close(LoopObject *self);
-/* Visit transports, and handles that only the watchers hold. */
-int Fds_traverse(LoopObject *self, visitproc visit, void *arg);
-PyObject *Loop__add_reader(LoopObject *self, PyObject *const *args,
-                           Py_ssize_t nargs, PyObject *kwnames);
-PyObject *Loop__add_writer(LoopObject *self, PyObject *const *args,
-                           Py_ssize_t nargs, PyObject *kwnames);
-PyObject *Loop__remove_reader(LoopObject *self, PyObject *file);
-PyObject *Loop__remove_writer(LoopObject *self, PyObject *file);
-PyObject *Loop__ensure_fd_no_transport(LoopObject *self, PyObject *file);
-PyObject *Loop__watched(LoopObject *self, PyObject *file);
-
-/* timers.c -- call_later() and call_at() */
-
-int Timers_push(LoopObject *self, TimerHandleObject *timer);
-/* Move the timers that are due to the ready queue.  Runs Python only if the
-   loop has a clock of its own. */
-int Timers_push_due(LoopObject *self);
-/* Drop cancelled timers: the first ones, or all when they are the most. */
-int Timers_drop_cancelled(LoopObject *self);
-/* Have a blocking poll end at the earliest deadline. */
-int Timers_arm(LoopObject *self);
-/* Close the uvhandle; it may be opened again. */
-void Timers_close(LoopObject *self);
-void Timers_clear(LoopObject *self);
-int Timers_traverse(timer_heap *self, visitproc visit, void *arg);
-/* Seconds on the loop's clock; -1.0 with an exception set on failure. */
-double Loop_now(LoopObject *self);
-
 /* registry.c -- asyncio's registers of running and current tasks */
 
 int Registry_setup(module_state *state);
@@ -459,6 +431,95 @@ int Task_setup_type(PyObject *module, module_state *state);
 /* New task, its first step queued.  name and context may be NULL. */
 PyObject *Task_create(LoopObject *loop, PyObject *coro, PyObject *name,
                       PyObject *context, bool eager_start);
+
+/* watcher.c -- one uv_poll_t for each descriptor that somebody waits for */
+
+/* The entry of a descriptor, until the table grows; NULL: it has none. */
+static inline fd_entry *
+Fds_find(LoopObject *self, int fd)
+{
+    return fd >= 0 && fd < self->fd_count ? &self->fds[fd] : NULL;
+}
+/* The same, made if need be.  NULL: MemoryError; where Fds_reserve_open() is
+   asked, which is for numbers of users: also OSError. */
+fd_entry *Fds_reserve(LoopObject *self, int fd);
+fd_entry *Fds_reserve_open(LoopObject *self, int fd);
+/* -1 with RuntimeError if the loop is closed. */
+int Fds_check_open(LoopObject *self);
+/* handle.cancel(), and give the reference up.  Runs Python. */
+int cancel_callback(HandleObject *handle);
+/* What somebody waits for. */
+int Watcher_wanted(fd_watcher *self);
+/* Watch a descriptor; for nothing yet.  Its entry has no watcher. */
+int Watcher_open(LoopObject *self, fd_entry *entry, int fd);
+/* Have uv watch for what is waited for; nothing: close the watcher, perhaps,
+   which cannot fail.  Runs Python if it closes. */
+int Watcher_update(fd_watcher *self);
+/* To be called when nobody waits.  Runs Python. */
+void Watcher_close(fd_entry *entry);
+/* Have a future made that is done once the descriptor may be ready for the
+   event.  Fds_ensure_free() is the caller's affair.  Runs Python. */
+int Fds_wait(LoopObject *self, fd_waiter *waiter, int fd);
+/* No longer wait.  The future stays.  Runs Python. */
+void Fds_end_wait(fd_waiter *waiter);
+/* The connection has ended: nobody is going to wait for it again. */
+void Fds_let_go(LoopObject *self, int fd);
+/* Wake those whose socket was closed; only they can tell.  Runs Python. */
+void Fds_check_closed(LoopObject *self);
+/* To be called before uv_poll_start() on a descriptor that others may close:
+   libuv aborts the process when it is closed before the next poll. */
+int Fds_note_armed(LoopObject *self, int fd);
+/* To be called before a poll when armed_count > 0: stop watching those, and
+   how many were looked at, which is what Fds_after_poll() takes.  Runs
+   Python. */
+size_t Fds_check_armed(LoopObject *self);
+void Fds_after_poll(LoopObject *self, size_t count);
+/* uv_poll_init() on a descriptor of the loop's own, perhaps of a number that a
+   callback or a transport is left over for.  Returns libuv's error.  Runs
+   Python. */
+int Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd);
+/* Take the descriptor from libuv and out of the table; it stays open.  The
+   caller has a reference to the transport that is not the uvhandle's. */
+void Fds_release(TransportObject *transport);
+/* Close every watcher and transport that is still open: the loop closes.
+   Runs Python. */
+void Fds_close(LoopObject *self);
+/* Visit transports, waiting calls, and handles that only the watchers hold. */
+int Fds_traverse(LoopObject *self, visitproc visit, void *arg);
+
+/* poll.c -- add_reader() and add_writer() */
+
+/* The descriptor that a number or an object stands for, as selectors finds it;
+   INT_MAX if it is larger.  -1 with an exception.  Runs Python. */
+int Fds_number(LoopObject *self, PyObject *file);
+/* RuntimeError if a transport uses it.  Takes what has fileno().  Runs
+   Python. */
+int Fds_ensure_free(LoopObject *self, PyObject *file);
+PyObject *Loop__add_reader(LoopObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames);
+PyObject *Loop__add_writer(LoopObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames);
+PyObject *Loop__remove_reader(LoopObject *self, PyObject *file);
+PyObject *Loop__remove_writer(LoopObject *self, PyObject *file);
+PyObject *Loop__ensure_fd_no_transport(LoopObject *self, PyObject *file);
+PyObject *Loop__watched(LoopObject *self, PyObject *file);
+
+/* timers.c -- call_later() and call_at() */
+
+int Timers_push(LoopObject *self, TimerHandleObject *timer);
+/* Move the timers that are due to the ready queue.  Runs Python only if the
+   loop has a clock of its own. */
+int Timers_push_due(LoopObject *self);
+/* Drop cancelled timers: the first ones, or all when they are the most. */
+int Timers_drop_cancelled(LoopObject *self);
+/* Have a blocking poll end at the earliest deadline. */
+int Timers_arm(LoopObject *self);
+/* Close the uvhandle; it may be opened again. */
+void Timers_close(LoopObject *self);
+void Timers_clear(LoopObject *self);
+int Timers_traverse(timer_heap *self, visitproc visit, void *arg);
+/* Seconds on the loop's clock; -1.0 with an exception set on failure. */
+double Loop_now(LoopObject *self);
 
 #include "transport.h"
 

@@ -11,12 +11,15 @@
 enum { POLL_INTERVAL_NS = 50 * 1000 };
 /* Between two looks at the clock, at most so many entries. */
 enum { CLOCK_INTERVAL = 16 };
+/* So soon is noticed that a socket was closed under a call that waits. */
+enum { LOOK_AFTER_MS = 50 };
 
 static void
 on_before_poll(uv_prepare_t *prepare)
 {
     LoopObject *self = CONTAINER_OF(prepare, LoopObject, before_poll);
 
+    self->looked = false;
     if (!self->may_block) {
         return;
     }
@@ -48,6 +51,29 @@ on_wake(uv_async_t *wake)
     Loop_enter(CONTAINER_OF(wake, LoopObject, wake));
 }
 
+/* The kernel says nothing when a socket is closed while a sock_*() call waits
+   for it.  So a little after anything has run that may have closed one, those
+   that are waited for are looked at: no call costs more for it, and a loop
+   that idles is not woken again and again. */
+static void
+on_time_to_look(uv_timer_t *timer)
+{
+    LoopObject *self = CONTAINER_OF(timer, LoopObject, closed_timer);
+
+    Loop_enter(self);
+    self->ran = false;
+    self->looked = true;
+    Fds_check_closed(self);
+}
+
+static void
+look_soon(LoopObject *self)
+{
+    if (self->ran && !uv_is_active((uv_handle_t *)&self->closed_timer)) {
+        uv_timer_start(&self->closed_timer, on_time_to_look, LOOK_AFTER_MS, 0);
+    }
+}
+
 int
 Run_init(LoopObject *self)
 {
@@ -70,7 +96,9 @@ Run_init(LoopObject *self)
     uv_prepare_init(&self->uv, &self->before_poll);
     uv_check_init(&self->uv, &self->after_poll);
     /* How _open_handles() knows the loop's own. */
+    uv_timer_init(&self->uv, &self->closed_timer);
     self->wake.data = self->before_poll.data = self->after_poll.data = self;
+    self->closed_timer.data = self;
     uv_prepare_start(&self->before_poll, on_before_poll);
     uv_check_start(&self->after_poll, on_after_poll);
     return 0;
@@ -85,11 +113,13 @@ poll(LoopObject *self, bool may_block)
         return -1;
     }
     self->may_block = may_block;
-    if (self->armed_count > 0) {
-        Fds_check_armed(self);
-    }
+    size_t armed = self->armed_count > 0 ? Fds_check_armed(self) : 0;
     uv_run(&self->uv, may_block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     Loop_enter(self);
+    if (armed > 0) {
+        Fds_after_poll(self, armed);
+    }
+    self->ran = self->ran || !self->looked;
     self->last_poll_ns = uv_hrtime();
     if (self->error != NULL) {
         PyErr_SetRaisedException(Py_NewRef(self->error));
@@ -185,6 +215,7 @@ run_entries(LoopObject *self)
     ready_queue *ready = &self->ready;
 
     self->entries_since_poll += ready->count;
+    self->ran = self->ran || ready->count > 0;
     for (size_t todo = ready->count; todo > 0 && ready->count > 0; todo--) {
         ready_entry entry = ready->entries[ready->head];
         ready->head = (ready->head + 1) & (ready->capacity - 1);
@@ -230,6 +261,9 @@ Loop_turn(LoopObject *self)
         return -1;
     }
     if (self->ready.count == 0 && !self->stopping) {
+        if (self->waiters > 0) {
+            look_soon(self);
+        }
         if (Timers_arm(self) < 0 || poll(self, true) < 0) {
             return -1;
         }
@@ -286,6 +320,7 @@ Loop_close_uv(LoopObject *self)
     uv_close((uv_handle_t *)&self->wake, NULL);
     uv_close((uv_handle_t *)&self->before_poll, NULL);
     uv_close((uv_handle_t *)&self->after_poll, NULL);
+    uv_close((uv_handle_t *)&self->closed_timer, NULL);
     /* Close callbacks run Python (they drop transports); what that queues on
        a closed loop is refused. */
     self->may_block = false;

@@ -10,7 +10,7 @@
     X(Handle) X(TimerHandle) X(ThreadSafeHandle) X(Loop) X(FutureIter) X(Future) X(TaskStep)   \
     X(Task) X(Transport) X(StreamTransport) X(StreamCall)                  \
     X(DatagramTransport) X(ReadPipeTransport) X(WritePipeTransport)        \
-    X(Listener) X(TlsProtocol) X(TlsTransport)
+    X(SockCall) X(Listener) X(TlsProtocol) X(TlsTransport)
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
@@ -44,6 +44,7 @@
     X(_wait_for_data)                                                      \
     X(_waiter)                                                             \
     X(_write_appdata)                                                      \
+    X(accept)                                                              \
     X(add_done_callback)                                                   \
     X(addr)                                                                \
     X(address)                                                             \
@@ -52,6 +53,7 @@
     X(call_exception_handler)                                              \
     X(call_soon)                                                           \
     X(cancel)                                                              \
+    X(connect)                                                             \
     X(connection_lost)                                                     \
     X(connection_made)                                                     \
     X(context)                                                             \
@@ -67,8 +69,10 @@
     X(error_received)                                                      \
     X(exc)                                                                 \
     X(extra)                                                               \
+    X(fileno)                                                              \
     X(get_buffer)                                                          \
     X(get_loop)                                                            \
+    X(gettimeout)                                                          \
     X(high)                                                                \
     X(is_running)                                                          \
     X(loop)                                                                \
@@ -85,11 +89,19 @@
     X(protocol_factory)                                                    \
     X(read)                                                                \
     X(readuntil)                                                           \
+    X(recv)                                                                \
+    X(recv_into)                                                           \
+    X(recvfrom)                                                            \
+    X(recvfrom_into)                                                       \
     X(result)                                                              \
     X(resume_reading)                                                      \
     X(resume_writing)                                                      \
+    X(send)                                                                \
+    X(sendfile)                                                            \
+    X(sendto)                                                              \
     X(server)                                                              \
     X(set_result)                                                          \
+    X(setblocking)                                                         \
     X(sock)                                                                \
     X(socket)                                                              \
     X(sockname)                                                            \
@@ -107,6 +119,7 @@
     X("asyncio", sslproto)                                                 \
     X("asyncio.base_events", BaseEventLoop)                                \
     X("asyncio.base_events", Server)                                       \
+    X("asyncio.base_events", _check_ssl_socket)                            \
     X("asyncio.base_events", _set_nodelay)                                 \
     X("asyncio.constants", ACCEPT_RETRY_DELAY)                             \
     X("asyncio.constants", _SendfileMode)                                  \
@@ -115,6 +128,7 @@
     X("asyncio.events", TimerHandle)                                       \
     X("asyncio.exceptions", CancelledError)                                \
     X("asyncio.exceptions", InvalidStateError)                             \
+    X("asyncio.exceptions", SendfileNotAvailableError)                     \
     X("asyncio.format_helpers", _format_callback_source)                   \
     X("asyncio.format_helpers", extract_stack)                             \
     X("asyncio.futures", _set_result_unless_cancelled)                     \
@@ -127,6 +141,7 @@
     X("asyncio.transports", ReadTransport)                                 \
     X("asyncio.transports", _FlowControlMixin)                             \
     X("asyncio.trsock", TransportSocket)                                   \
+    X("_socket", SocketType)                                               \
     X("signal", set_wakeup_fd)                                             \
     X("socket", AddressFamily)                                             \
     X("socket", SocketKind)                                                \

@@ -399,6 +399,30 @@ PyObject *Loop__make_write_pipe_transport(LoopObject *self,
                                           PyObject *const *args,
                                           Py_ssize_t nargs, PyObject *kwnames);
 
+/* sock.c -- what sock_recv() and its kin await */
+
+int SockCall_setup_type(PyObject *module, module_state *state);
+/* New awaitables; the arguments are the socket's method's behind the socket,
+   but of sock_sendfile(): sock, file number, offset, count or 0, size. */
+PyObject *Loop__call_recv(LoopObject *self, PyObject *const *args,
+                          Py_ssize_t nargs);
+PyObject *Loop__call_recv_into(LoopObject *self, PyObject *const *args,
+                               Py_ssize_t nargs);
+PyObject *Loop__call_recvfrom(LoopObject *self, PyObject *const *args,
+                              Py_ssize_t nargs);
+PyObject *Loop__call_recvfrom_into(LoopObject *self, PyObject *const *args,
+                                   Py_ssize_t nargs);
+PyObject *Loop__call_accept(LoopObject *self, PyObject *const *args,
+                            Py_ssize_t nargs);
+PyObject *Loop__call_sendall(LoopObject *self, PyObject *const *args,
+                             Py_ssize_t nargs);
+PyObject *Loop__call_sendto(LoopObject *self, PyObject *const *args,
+                            Py_ssize_t nargs);
+PyObject *Loop__call_connect(LoopObject *self, PyObject *const *args,
+                             Py_ssize_t nargs);
+PyObject *Loop__call_sendfile(LoopObject *self, PyObject *const *args,
+                              Py_ssize_t nargs);
+
 /* server.c -- accepting connections */
 
 int Listener_setup_type(PyObject *module, module_state *state);

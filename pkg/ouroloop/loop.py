@@ -8,11 +8,13 @@ is here as soon as CPython has it.
 import _socket
 import asyncio
 import contextvars
+import os
 import selectors
 import socket
 import sys
 import threading
-from asyncio import base_events, events
+from asyncio import base_events, events, unix_events
+from asyncio.exceptions import SendfileNotAvailableError
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +29,12 @@ __all__ = ("Loop",)
 
 # Tests and tools put their own in the place of these.
 SYSTEM_LOOKUPS = (socket.getaddrinfo, _socket.getaddrinfo, socket.getnameinfo, _socket.getnameinfo)
+
+# After sock_sendfile() the file's position is where it has read to; some versions of
+# asyncio leave it alone when nothing was sent, and take that count as an argument.
+MOVES_UNSENT_FILE = (
+    unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos.__code__.co_argcount < 4
+)
 
 
 class LibuvSelector:
@@ -177,6 +185,107 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             protocol_factory, sock, extra, sslcontext, server, *timeouts, **keywords
         )
         self.create_task(accepting, **keywords)
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to n bytes from a non-blocking socket.
+
+        Return them, b"" at the end of the stream. Raise OSError as the socket
+        does, also when it is closed meanwhile.
+        """
+        return await self._call_recv(sock, n)
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+        """Receive bytes from a non-blocking socket into a writable buffer.
+
+        Return how many, 0 at the end of the stream. Raise OSError as the
+        socket does, also when it is closed meanwhile.
+        """
+        return await self._call_recv_into(sock, buf)
+
+    if sys.version_info >= (3, 11):
+
+        async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+            """Receive a datagram of up to bufsize bytes.
+
+            Return the bytes and the sender's address. Raise OSError as the
+            socket does, also when it is closed meanwhile.
+            """
+            return await self._call_recvfrom(sock, bufsize)
+
+        async def sock_recvfrom_into(
+            self, sock: socket.socket, buf: Any, nbytes: int = 0
+        ) -> tuple[int, Any]:
+            """Receive a datagram into a writable buffer.
+
+            nbytes: at most so many; 0: as many as there is room for.
+            Return how many bytes it had, and the sender's address. Raise
+            OSError as the socket does, also when it is closed meanwhile.
+            """
+            return await self._call_recvfrom_into(sock, buf, nbytes)
+
+        async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
+            """Send a datagram to an address; return how many bytes it had.
+
+            Raise OSError as the socket does, also when it is closed meanwhile.
+            """
+            return await self._call_sendto(sock, data, address)
+
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+        """Send all bytes of a bytes-like object on a connected socket.
+
+        Raise OSError as the socket does, also when it is closed meanwhile;
+        how much was sent by then is not known.
+        """
+        return await self._call_sendall(sock, data)
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection on a listening socket.
+
+        Return a non-blocking socket and the peer's address. Raise OSError as
+        the socket does, also when it is closed meanwhile.
+        """
+        return await self._call_accept(sock)
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket to an address.
+
+        A host name in it is looked up. Raise OSError as the socket does, also
+        when it is closed meanwhile, socket.gaierror for an unknown host.
+        """
+        base_events._check_ssl_socket(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            address = resolved[0][4]
+        return await self._call_connect(sock, address)
+
+    async def _sock_sendfile_native(
+        self, sock: socket.socket, file: Any, offset: int, count: int | None
+    ) -> int:
+        try:
+            number = file.fileno()
+            size = os.fstat(number).st_size
+        except (AttributeError, OSError):
+            # io.UnsupportedOperation is an OSError, too.
+            error = SendfileNotAvailableError("not a regular file")
+        else:
+            if not (count or size):
+                return 0
+            return await self._sendfile_number(sock, number, offset, count or 0, size)
+        raise error
+
+    async def _sendfile_number(
+        self, sock: socket.socket, number: int, offset: int, count: int, size: int
+    ) -> int:
+        call = self._call_sendfile(sock, number, offset, count, size)
+        try:
+            return await call
+        finally:
+            if call.sent or MOVES_UNSENT_FILE:
+                os.lseek(number, offset + call.sent, os.SEEK_SET)
 
     async def _sendfile_native(
         self, transport: Any, file: Any, offset: int, count: int | None
