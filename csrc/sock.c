@@ -208,17 +208,15 @@ receive_bytes(SockCallObject *self, int fd, Py_ssize_t size)
         }
     }
     else {
-        if (loop->read_buffer == NULL) {
-            loop->read_buffer = PyMem_Malloc(STREAM_MAX_READ);
-            if (loop->read_buffer == NULL) {
-                return PyErr_NoMemory();
-            }
+        char *buffer = Stream_shared_buffer(loop);
+        if (buffer == NULL) {
+            return NULL;
         }
-        count = receive(self, fd, loop->read_buffer, (size_t)size);
+        count = receive(self, fd, buffer, (size_t)size);
         if (count < 0) {
             return NULL;
         }
-        data = PyBytes_FromStringAndSize(loop->read_buffer, count);
+        data = PyBytes_FromStringAndSize(buffer, count);
     }
     loop->received = count;
     return data;

@@ -171,7 +171,7 @@ typedef struct {
     bool claimed; /* methods of these classes are called by way of ours */
     stock_class reader, protocol, writer;
     PyObject *functions[STREAM_METHODS], *codes[STREAM_METHODS];
-    PyObject *stop; /* StopIteration, to be used again */
+    PyObject *stop;              /* StopIteration, to be used again */
     unsigned char get_awaitable; /* the instruction */
     free_list free_calls;
 } stream_facts;
