@@ -221,34 +221,6 @@ def on_a_closed_loop(loop, host):
         coroutine.close()
 
 
-@cases("127.0.0.1", "localhost")
-def others_run_meanwhile(loop, host):
-    log = []
-
-    async def main():
-        loop.call_soon(log.append, "other")
-        await loop.getaddrinfo(host, 80)
-        log.append("found")
-
-    loop.run_until_complete(main())
-    return log
-
-
-@cases("127.0.0.1", "localhost", "nowhere.invalid")
-def cancelled(loop, host):
-    async def main():
-        task = loop.create_task(loop.getaddrinfo(host, 80))
-        await asyncio.sleep(0)
-        task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError:
-            await loop.getaddrinfo("localhost", 80)
-            return "cancelled"
-
-    return loop.run_until_complete(main())
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case):
@@ -290,6 +262,31 @@ def test_what_is_left_to_the_socket_module(loop):
         loop._lookup_addresses("127.0.0.1", 80)
     with pytest.raises(TypeError):
         loop._lookup_name(("127.0.0.1", 80))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_others_run_meanwhile(loop, host):
+    log = []
+
+    async def main():
+        loop.call_soon(log.append, "other")
+        await loop.getaddrinfo(host, 80)
+        log.append("found")
+
+    loop.run_until_complete(main())
+    assert log == ["other", "found"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "nowhere.invalid"])
+def test_cancelled_at_once(loop, host):
+    async def main():
+        task = loop.create_task(loop.getaddrinfo(host, 80))
+        loop.call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await loop.getaddrinfo("localhost", 80)
+
+    loop.run_until_complete(main())
 
 
 def test_many_at_once(loop):
