@@ -235,7 +235,8 @@ typedef struct mmsghdr compat_message;
 static inline int
 compat_recvmmsg(int fd, compat_message *messages, int count)
 {
-    return recvmmsg(fd, messages, (unsigned)count, 0, NULL);
+    /* Someone may have made the socket a blocking one. */
+    return recvmmsg(fd, messages, (unsigned)count, MSG_DONTWAIT, NULL);
 }
 #else
 typedef struct {

@@ -514,6 +514,9 @@ Loop__lookup_addresses(LoopObject *self, PyObject *const *args,
                       &hints.ai_flags};
     char digits[16];
 
+    if (self->closed) {
+        Py_RETURN_NONE;
+    }
     if (nargs != 6) {
         PyErr_Format(PyExc_TypeError,
                      "_lookup_addresses() takes 6 arguments (%zd given)",
@@ -583,6 +586,9 @@ Loop__lookup_name(LoopObject *self, PyObject *const *args, Py_ssize_t nargs)
     int flags, port, flow = 0, scope = 0;
     size_t size;
 
+    if (self->closed) {
+        Py_RETURN_NONE;
+    }
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError,
                      "_lookup_name() takes 2 arguments (%zd given)", nargs);

@@ -643,9 +643,6 @@ async def main():
             inner = new_loop()
             inner.run_until_complete(child())
             inner.close()
-            loop.close() if not loop.is_running() else None
-            tasks.clear()
-            gc.collect()
             status = 0
         finally:
             os._exit(status)
@@ -658,6 +655,40 @@ loop.run_until_complete(main())
 loop.close()
 """
     )
+
+
+def test_a_fork_of_a_loop_that_does_not_run(run_slowly):
+    run_slowly(
+        """
+warnings.simplefilter("ignore")
+loop = new_loop()
+tasks = loop.run_until_complete(started(loop, *["slow300"] * 40, "slow1"))
+pid = os.fork()
+if pid == 0:
+    status = 1
+    try:
+        signal.alarm(20)
+        for inner in (new_loop(), new_loop()):
+            assert inner.run_until_complete(inner.getaddrinfo("slow1", 80))
+            inner.close()
+        loop.close()
+        del loop, tasks
+        gc.collect()
+        status = 0
+    finally:
+        os._exit(status)
+found = loop.run_until_complete(asyncio.gather(*tasks))
+assert len(found) == 41 and all(found)
+assert os.waitpid(pid, 0)[1] == 0
+loop.close()
+"""
+    )
+
+
+def test_a_closed_loop_looks_nothing_up(loop):
+    loop.close()
+    assert loop._lookup_addresses("localhost", 80, 0, 0, 0, 0) is None
+    assert loop._lookup_name(("127.0.0.1", 80), 0) is None
 
 
 def test_signals_are_for_pythons_threads(run_slowly):

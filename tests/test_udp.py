@@ -701,6 +701,21 @@ async def callback_raises(loop, name):
 
 @case
 @program
+async def a_socket_made_blocking_again(loop):
+    # What is there is received; a read never waits for more.
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        async with endpoint(sock=sock) as (_, protocol):
+            sock.setblocking(True)
+            with plain() as peer:
+                for n in range(20):
+                    peer.sendto(b"%d" % n, sock.getsockname())
+                await until(lambda: len(protocol.log) == 21)
+    return protocol.log
+
+
+@case
+@program
 async def a_protocol_without_methods(loop):
     class Bare:
         def connection_made(self, transport):
