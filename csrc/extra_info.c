@@ -8,6 +8,29 @@
 #include <arpa/inet.h>
 #include <sys/un.h>
 
+/* Returns the length.  inet_ntop() goes through printf(), which costs more
+   than all else that a small datagram needs. */
+static Py_ssize_t
+show_ipv4(uint32_t address, char *text)
+{
+    char *end = text;
+
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        unsigned part = (address >> shift) & 0xff;
+        if (part >= 100) {
+            *end++ = (char)('0' + part / 100);
+        }
+        if (part >= 10) {
+            *end++ = (char)('0' + part / 10 % 10);
+        }
+        *end++ = (char)('0' + part % 10);
+        if (shift > 0) {
+            *end++ = '.';
+        }
+    }
+    return end - text;
+}
+
 /* As the socket module shows it.  NULL without an exception for a family that
    is not known here. */
 PyObject *
@@ -18,8 +41,9 @@ Address_object(const struct sockaddr *address, socklen_t size)
     switch (address->sa_family) {
     case AF_INET: {
         const struct sockaddr_in *inet = (const struct sockaddr_in *)address;
-        inet_ntop(AF_INET, &inet->sin_addr, text, sizeof(text));
-        return Py_BuildValue("(si)", text, (int)ntohs(inet->sin_port));
+        return Py_BuildValue("(s#i)", text,
+                             show_ipv4(ntohl(inet->sin_addr.s_addr), text),
+                             (int)ntohs(inet->sin_port));
     }
     case AF_INET6: {
         const struct sockaddr_in6 *inet6 =

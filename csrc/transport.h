@@ -117,13 +117,18 @@ typedef struct {
     uint32_t capacity, head, count;
 } datagram_queue;
 
+/* A sender's, as the kernel and as Python know it. */
+typedef struct {
+    PyObject *object; /* NULL: none yet */
+    inet_address address;
+    socklen_t size;
+} known_address;
+
 typedef struct {
     TransportObject transport;
     PyObject *address; /* where all goes; NULL: sendto() says it */
     datagram_queue unsent, received;
-    PyObject *known_object; /* the last sender's address, as in `known` */
-    inet_address known;
-    socklen_t known_size; /* 0: none yet */
+    known_address *known; /* the latest senders by port; NULL: none yet */
     int family;
     uint8_t batch;                 /* how many to ask the kernel for */
     uint8_t patience, until_probe; /* lone ones until it is asked for more */
@@ -381,6 +386,9 @@ int Datagram_send(DatagramObject *self, PyObject *data, PyObject *address);
 /* The kernel takes more, or has something. */
 int Datagram_write_ready(DatagramObject *self);
 int Datagram_read_ready(DatagramObject *self);
+
+/* Drop what is kept to show addresses quickly. */
+void Datagram_forget_addresses(DatagramObject *self);
 
 /* udp_type.c -- the type of datagram transports */
 

@@ -16,7 +16,8 @@ enum {
     INET_MAX_SIZE = 64 * 1024,
     MAX_BATCH = 16,
     BATCH_BUFFER_SIZE = MAX_BATCH * INET_MAX_SIZE,
-    MAX_PATIENCE = 64
+    MAX_PATIENCE = 64,
+    KNOWN_ADDRESSES = 32
 };
 
 /* Queues. */
@@ -107,31 +108,6 @@ discard(TransportObject *transport)
 
 /* Addresses. */
 
-/* As the socket module shows it.  The last one is kept: most datagrams come
-   from where the one before came from.  New; NULL without an exception for a
-   family that is not known here. */
-static PyObject *
-show_address(DatagramObject *self, const struct sockaddr *address,
-             socklen_t size)
-{
-    if (size == 0) {
-        Py_RETURN_NONE;  // A Unix socket without a name.
-    }
-    if (size > sizeof(self->known)) {
-        return Address_object(address, size);
-    }
-    if (size == self->known_size && memcmp(address, &self->known, size) == 0) {
-        return Py_NewRef(self->known_object);
-    }
-    PyObject *object = Address_object(address, size);
-    if (object != NULL && PyTuple_Check(object)) {
-        memcpy(&self->known, address, size);
-        self->known_size = size;
-        Py_XSETREF(self->known_object, Py_NewRef(object));
-    }
-    return object;
-}
-
 /* An exact int from 0 to `most`; -1 without an exception for all else. */
 static long
 small_number(PyObject *object, long most)
@@ -145,15 +121,64 @@ small_number(PyObject *object, long most)
     return overflow != 0 || value < 0 || value > most ? -1 : value;
 }
 
+/* Where a sender with this port belongs.  NULL only if there is no table. */
+static known_address *
+known_place(DatagramObject *self, unsigned port)
+{
+    return self->known == NULL ? NULL : &self->known[port % KNOWN_ADDRESSES];
+}
+
+void
+Datagram_forget_addresses(DatagramObject *self)
+{
+    for (int i = 0; self->known != NULL && i < KNOWN_ADDRESSES; i++) {
+        Py_XDECREF(self->known[i].object);
+    }
+    PyMem_Free(self->known);
+    self->known = NULL;
+}
+
+/* As the socket module shows it.  The latest are kept: most datagrams come
+   from where one came from before, and are answered to there.  New; NULL
+   without an exception for a family that is not known here. */
+static PyObject *
+show_address(DatagramObject *self, const struct sockaddr *address,
+             socklen_t size)
+{
+    if (size == 0) {
+        Py_RETURN_NONE;  // A Unix socket without a name.
+    }
+    if (size > sizeof(inet_address) ||
+        (address->sa_family != AF_INET && address->sa_family != AF_INET6)) {
+        return Address_object(address, size);
+    }
+    if (self->known == NULL) {
+        self->known = PyMem_Calloc(KNOWN_ADDRESSES, sizeof(*self->known));
+        if (self->known == NULL) {
+            return PyErr_NoMemory();
+        }
+    }
+    /* The port is at the same place in both families. */
+    known_address *known = known_place(
+        self, ntohs(((const struct sockaddr_in *)address)->sin_port));
+    if (known->object != NULL && size == known->size &&
+        memcmp(address, &known->address, size) == 0) {
+        return Py_NewRef(known->object);
+    }
+    PyObject *object = Address_object(address, size);
+    if (object != NULL) {
+        memcpy(&known->address, address, size);
+        known->size = size;
+        Py_XSETREF(known->object, Py_NewRef(object));
+    }
+    return object;
+}
+
 /* The usual, numeric form of an Internet address.  0 for all others, which
    are left to the socket object: names, and what is wrong. */
 static socklen_t
 parse_address(DatagramObject *self, PyObject *object, inet_address *address)
 {
-    if (object == self->known_object && self->known_size > 0) {
-        memcpy(address, &self->known, self->known_size);
-        return self->known_size;
-    }
     if ((self->family != AF_INET && self->family != AF_INET6) ||
         !PyTuple_CheckExact(object)) {
         return 0;
@@ -164,7 +189,15 @@ parse_address(DatagramObject *self, PyObject *object, inet_address *address)
     }
     PyObject *host = PyTuple_GET_ITEM(object, 0);
     long port = small_number(PyTuple_GET_ITEM(object, 1), 0xffff);
-    if (port < 0 || !PyUnicode_CheckExact(host) || !PyUnicode_IS_ASCII(host)) {
+    if (port < 0) {
+        return 0;
+    }
+    const known_address *known = known_place(self, (unsigned)port);
+    if (known != NULL && known->object == object) {
+        memcpy(address, &known->address, known->size);
+        return known->size;
+    }
+    if (!PyUnicode_CheckExact(host) || !PyUnicode_IS_ASCII(host)) {
         return 0;
     }
     const char *text = PyUnicode_AsUTF8(host);

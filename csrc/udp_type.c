@@ -127,7 +127,7 @@ DatagramTransport_dealloc(DatagramObject *self)
 {
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->address);
-    Py_CLEAR(self->known_object);
+    Datagram_forget_addresses(self);
     Transport_dealloc(&self->transport);
 }
 

@@ -504,6 +504,31 @@ async def the_same_address_object_again(loop):
             return [sock.recv(5) for sock in (a, a, b, b, a, a)]
 
 
+@case
+@program
+async def senders_of_one_port(loop):
+    """Each is told apart, and answered, by its host, in turn and over again."""
+    hosts = ["127.0.0.1", "127.0.0.9", "127.0.0.10", "127.0.10.99", "127.100.255.200"]
+
+    class Echo(Peer):
+        def datagram_received(self, data, addr):
+            self.log.append((data, addr[0]))
+            self.transport.sendto(data + addr[0].encode(), addr)
+
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(plain())
+        port = first.getsockname()[1]
+        socks = [first, *(stack.enter_context(plain(address=(h, port))) for h in hosts[1:])]
+        async with endpoint(Echo) as (transport, protocol):
+            answers = []
+            for number in range(3 * len(socks)):
+                sock = socks[number % len(socks)]
+                sock.sendto(b"%d " % number, transport.get_extra_info("sockname"))
+                await until(lambda n=number: len(protocol.log) > n + 1)
+                answers.append(sock.recv(30))
+            return answers, protocol.log
+
+
 # A remote address.
 
 
