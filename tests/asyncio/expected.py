@@ -37,13 +37,16 @@ EXPECTED = (
             "test_base_events",
             f"BaseEventLoopWithSelectorTests.{test}",
             ALL,
-            "puts a mock in place of the socket module, so that sockets have no descriptors",
+            "puts a mock in place of the socket module, so that sockets and lookups are mocks",
         )
         for test in (
+            "test_create_connection_bluetooth",
             "test_create_connection_ip_addr",
             "test_create_connection_ipv6_scope",
             "test_create_connection_no_inet_pton",
             "test_create_connection_service_name",
+            "test_create_datagram_endpoint_ip_addr",
+            "test_create_datagram_endpoint_no_addrinfo",
             "test_create_server_soreuseport_only_defined",
         )
     ),
