@@ -125,7 +125,9 @@ typedef struct fd_watcher {
 /* Who uses a file descriptor. */
 typedef struct {
     fd_watcher *watcher;
-    TransportObject *transport; /* its open uvhandle's reference */
+    TransportObject *transport; /* owned: an open transport lives */
+    uv_poll_t *uv; /* the transport's, or the last one's and kept for the
+                      next; `data` is the transport, or else the loop */
 } fd_entry;
 
 struct LoopObject {
@@ -479,8 +481,12 @@ void Fds_after_poll(LoopObject *self, size_t count);
    Python. */
 int Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd);
 /* Take the descriptor from libuv and out of the table; it stays open.  The
-   caller has a reference to the transport that is not the uvhandle's. */
+   caller has a reference to the transport. */
 void Fds_release(TransportObject *transport);
+/* The uvhandle for a transport on the descriptor, whose entry is there.
+   Opening one costs three system calls, so it stays open for the next
+   connection of the same number.  Returns libuv's error.  Runs Python. */
+int Fds_take_uv(LoopObject *self, int fd, uv_poll_t **uv);
 /* Close every watcher and transport that is still open: the loop closes.
    Runs Python. */
 void Fds_close(LoopObject *self);

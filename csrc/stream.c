@@ -389,7 +389,7 @@ dispatch(TransportObject *self, int events)
 void
 Stream_on_event(uv_poll_t *uv, int status, int events)
 {
-    TransportObject *self = CONTAINER_OF(uv, TransportObject, uv);
+    TransportObject *self = uv->data;
     LoopObject *loop = CONTAINER_OF(uv->loop, LoopObject, uv);
 
     Loop_enter(loop);

@@ -104,7 +104,7 @@ watch_for(TransportObject *self, int events)
         return 0;
     }
     if (events == 0) {
-        uv_poll_stop(&self->uv);
+        uv_poll_stop(self->uv);
         self->watched = 0;
         return 0;
     }
@@ -115,7 +115,7 @@ watch_for(TransportObject *self, int events)
     if (Fds_note_armed(self->loop, self->fd) < 0) {
         return -1;
     }
-    int err = uv_poll_start(&self->uv, events, self->ops->on_event);
+    int err = uv_poll_start(self->uv, events, self->ops->on_event);
     if (err < 0) {
         raise_uv(err);
         return -1;
@@ -372,17 +372,6 @@ Transport_is_lost(TransportObject *self)
     return 1;
 }
 
-/* Take the descriptor from libuv and out of the table. */
-static void
-stop_using(TransportObject *self)
-{
-    LoopObject *loop = CONTAINER_OF(self->uv.loop, LoopObject, uv);
-
-    Fds_release(self);
-    /* libuv keeps the transport until then: no longer than asyncio would. */
-    Loop_poll_next(loop);
-}
-
 /* Close the descriptor.  Runs Python. */
 static void
 release(TransportObject *self)
@@ -394,7 +383,7 @@ release(TransportObject *self)
     Transport_learn_sockname(self);  // The last chance.
     /* In this order: libuv takes the descriptor out of the epoll set, which
        must not be somebody else's by then. */
-    stop_using(self);
+    Fds_release(self);
     if (self->sock == NULL || self->duplicate) {
         close(self->fd);
     }
@@ -504,6 +493,11 @@ Transport_abandon(TransportObject *self)
     release(self);
     self->direct = NULL;
     Py_CLEAR(self->protocol);
+    if (self->server != NULL && self->state->server_keeps_clients &&
+        self->loop != NULL && !self->loop->closed &&
+        tell_server(self, self->server, self->state->str__detach) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
     Py_CLEAR(self->server);
     Py_CLEAR(self->loop);
     Py_DECREF(self);
@@ -596,28 +590,43 @@ queue_connection_made(TransportObject *self)
     return result;
 }
 
+static int
+check_unused(LoopObject *loop, int fd)
+{
+    TransportObject *user = loop->fds[fd].transport;
+
+    if (user == NULL) {
+        return 0;
+    }
+    PyErr_Format(PyExc_RuntimeError,
+                 "File descriptor %d is used by transport %R", fd, user);
+    return -1;
+}
+
 /* Put the descriptor under the loop's watch. */
 static int
 start_using(TransportObject *self, const transport_origin *from)
 {
     LoopObject *loop = from->loop;
     int fd = from->fd;
-    fd_entry *entry = Fds_reserve(loop, fd);
-    if (entry == NULL) {
+    uv_poll_t *uv = NULL;
+
+    if (Fds_reserve(loop, fd) == NULL || check_unused(loop, fd) < 0) {
         return -1;
     }
-    if (entry->transport != NULL) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "File descriptor %d is used by transport %R", fd,
-                     entry->transport);
-        return -1;
-    }
-    self->uv.loop = &loop->uv;
-    int err = Fds_poll_init(loop, &self->uv, fd);  // The table may grow.
+    int err = Fds_take_uv(loop, fd, &uv);
     self->unwatchable = err == UV_EPERM && from->pipe;
     if (err < 0 && !self->unwatchable) {
         raise_uv(err);
         return -1;
+    }
+    if (check_unused(loop, fd) < 0) {
+        return -1;
+    }
+    self->home = loop;
+    self->uv = uv;
+    if (uv != NULL) {
+        uv->data = self;
     }
     loop->fds[fd].transport = self;
     self->fd = fd;
@@ -667,7 +676,7 @@ error:;
         PyErr_WriteUnraisable((PyObject *)self);
     }
     /* The caller keeps the descriptor. */
-    stop_using(self);
+    Fds_release(self);
     Py_CLEAR(self->loop);
     PyErr_SetRaisedException(exc);
     return -1;

@@ -80,7 +80,8 @@ struct TransportObject {
     PyObject *waiter;       /* future, until connection_made() was called */
     PyObject *empty_waiter; /* future of sendfile(), or NULL */
     TransportObject *next_unflushed;
-    uv_poll_t uv;
+    LoopObject *home; /* borrowed: in whose table it stands, while open */
+    uv_poll_t *uv;    /* the descriptor's, while open */
     int fd;
     int watched; /* what uv watches for */
     write_queue queue;
@@ -90,7 +91,7 @@ struct TransportObject {
     uint32_t max_size, read_size; /* of one read: at most, expected */
     int conn_lost;                /* 0 until connection_lost() is scheduled */
     uint8_t large_reads;
-    bool open;        /* the uvhandle is, and the descriptor */
+    bool open;        /* the descriptor is, and the loop keeps the transport */
     bool unwatchable; /* epoll refuses the descriptor: there is no uvhandle */
     bool duplicate;   /* `fd` is a duplicate of that of `sock` */
     bool closing;
@@ -136,6 +137,14 @@ typedef struct {
     bool connected;                /* the kernel knows where all goes */
     bool reading_queued;           /* for the loop's next turn */
 } DatagramObject;
+
+/* Waits for nothing: the loop is no reason to live, as on stock asyncio, where
+   only a watched descriptor is. */
+static inline bool
+Transport_is_idle(TransportObject *self)
+{
+    return !self->reading && !self->writing;
+}
 
 /* What a new transport starts with.  All borrowed, NULL where there is none.
    Without a socket object the descriptor becomes the transport's. */

@@ -238,6 +238,9 @@ int
 Transport_traverse(TransportObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
+    if (self->open && Transport_is_idle(self)) {
+        Py_VISIT(self); /* the reference of the loop's table */
+    }
     Py_VISIT(self->extra);
     Py_VISIT(self->dict);
     Py_VISIT(self->loop);
@@ -263,6 +266,20 @@ Transport_clear(TransportObject *self)
     Py_CLEAR(self->waiter);
     Py_CLEAR(self->empty_waiter);
     return 0;
+}
+
+/* The garbage collector has found it idle and forgotten. */
+static void
+Transport_finalize(TransportObject *self)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+
+    if (self->open && self->loop != NULL) {
+        self->ops->abandon(self);
+    }
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
 }
 
 void
@@ -397,15 +414,11 @@ static PyGetSetDef Transport_getset[] = {
 };
 
 static PyType_Slot Transport_slots[] = {
-    {Py_tp_doc, (void *)Transport_doc},
-    {Py_tp_dealloc, Transport_dealloc},
-    {Py_tp_traverse, Transport_traverse},
-    {Py_tp_clear, Transport_clear},
-    {Py_tp_repr, Transport_repr},
-    {Py_tp_methods, Transport_methods},
-    {Py_tp_members, Transport_members},
-    {Py_tp_getset, Transport_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)Transport_doc},   {Py_tp_dealloc, Transport_dealloc},
+    {Py_tp_traverse, Transport_traverse}, {Py_tp_clear, Transport_clear},
+    {Py_tp_finalize, Transport_finalize}, {Py_tp_repr, Transport_repr},
+    {Py_tp_methods, Transport_methods},   {Py_tp_members, Transport_members},
+    {Py_tp_getset, Transport_getset},     {0, NULL},
 };
 
 static PyType_Spec Transport_spec = {

@@ -790,7 +790,7 @@ dispatch(DatagramObject *self, LoopObject *loop, int events)
 static void
 on_event(uv_poll_t *uv, int status, int events)
 {
-    TransportObject *transport = CONTAINER_OF(uv, TransportObject, uv);
+    TransportObject *transport = uv->data;
     DatagramObject *self = (DatagramObject *)transport;
     LoopObject *loop = CONTAINER_OF(uv->loop, LoopObject, uv);
 

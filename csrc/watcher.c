@@ -327,7 +327,7 @@ Watcher_open(LoopObject *self, fd_entry *entry, int fd)
     if (transport != NULL && !transport->reading && !transport->writing &&
         transport->watched != 0) {
         /* It has lent the descriptor, to sendfile(); see Transport_watch(). */
-        uv_poll_stop(&transport->uv);
+        uv_poll_stop(entry->uv);
         transport->watched = 0;
     }
     fd_watcher *watcher = PyMem_Calloc(1, sizeof(fd_watcher));
@@ -378,7 +378,7 @@ Fds_check_armed(LoopObject *self)
             continue;
         }
         if (entry->transport != NULL) {
-            uv_poll_stop(&entry->transport->uv);
+            uv_poll_stop(entry->uv);
             entry->transport->watched = 0;
         }
         if (entry->watcher != NULL) {
@@ -597,28 +597,20 @@ forget(LoopObject *self, int fd)
     }
 }
 
-static void
-on_transport_closed(uv_handle_t *uv)
-{
-    TransportObject *transport = CONTAINER_OF(uv, TransportObject, uv);
-
-    Loop_enter(CONTAINER_OF(uv->loop, LoopObject, uv));
-    Py_DECREF(transport);
-}
-
 void
 Fds_release(TransportObject *transport)
 {
-    LoopObject *self = CONTAINER_OF(transport->uv.loop, LoopObject, uv);
+    LoopObject *self = transport->home;
 
+    if (transport->uv != NULL) {
+        uv_poll_stop(transport->uv);
+        transport->uv->data = self;
+        transport->uv = NULL;
+    }
     transport->open = false;
     transport->watched = 0;
     self->fds[transport->fd].transport = NULL;
-    if (transport->unwatchable) {
-        Py_DECREF(transport);
-        return;
-    }
-    uv_close((uv_handle_t *)&transport->uv, on_transport_closed);
+    Py_DECREF(transport);
 }
 
 int
@@ -638,6 +630,61 @@ Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd)
     return uv_poll_init(&self->uv, uv, fd);
 }
 
+/* What every epoll takes. */
+static bool
+is_socket_or_pipe(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 &&
+        (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode));
+}
+
+static void
+on_uv_closed(uv_handle_t *uv)
+{
+    Loop_enter(CONTAINER_OF(uv->loop, LoopObject, uv));
+    PyMem_Free(uv);
+}
+
+static void
+drop_uv(fd_entry *entry)
+{
+    if (entry->uv != NULL) {
+        uv_close((uv_handle_t *)entry->uv, on_uv_closed);
+        entry->uv = NULL;
+    }
+}
+
+int
+Fds_take_uv(LoopObject *self, int fd, uv_poll_t **result)
+{
+    fd_entry *entry = &self->fds[fd];
+
+    if (entry->uv != NULL && is_socket_or_pipe(fd)) {
+        int flags = fcntl(fd, F_GETFL);
+        /* What libuv does when it opens one. */
+        if (flags < 0 ||
+            (!(flags & O_NONBLOCK) &&
+             fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)) {
+            return -errno;
+        }
+        forget(self, fd);
+        *result = self->fds[fd].uv;
+        return 0;
+    }
+    drop_uv(entry);
+    uv_poll_t *uv = PyMem_Malloc(sizeof(*uv));
+    int err = uv == NULL ? UV_ENOMEM : Fds_poll_init(self, uv, fd);
+    if (err < 0) {
+        PyMem_Free(uv);
+        return err;
+    }
+    uv->data = self;
+    *result = self->fds[fd].uv = uv;
+    return 0;
+}
+
 void
 Fds_close(LoopObject *self)
 {
@@ -648,6 +695,7 @@ Fds_close(LoopObject *self)
         if (transport != NULL) {
             transport->ops->abandon(transport);
         }
+        drop_uv(&self->fds[fd]);
     }
     PyMem_Free(self->armed);
     self->armed = NULL;
@@ -659,8 +707,11 @@ Fds_traverse(LoopObject *self, visitproc visit, void *arg)
 {
     for (int fd = 0; fd < self->fd_count; fd++) {
         fd_watcher *watcher = self->fds[fd].watcher;
-        /* Each open transport is kept alive by one reference, its own. */
-        Py_VISIT(self->fds[fd].transport);
+        TransportObject *transport = self->fds[fd].transport;
+        /* Idle ones visit themselves: they may be found to be garbage. */
+        if (transport != NULL && !Transport_is_idle(transport)) {
+            Py_VISIT(transport);
+        }
         if (watcher == NULL) {
             continue;
         }

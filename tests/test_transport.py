@@ -488,6 +488,123 @@ def test_an_open_transport_is_kept_alive(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("way", ["paused", "ended"])
+def test_one_that_waits_for_nothing_is_not(loop, way):
+    """Stock asyncio forgets it too: nobody holds it but its protocol."""
+
+    class Holding(Recorder):
+        keep_open = True
+
+    async def main():
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        with b:
+            protocol = Holding()
+            transport = loop._make_socket_transport(a, protocol)
+            await protocol.made
+            await turns()
+            if way == "paused":
+                transport.pause_reading()
+            else:
+                b.shutdown(socket.SHUT_WR)
+                await until(lambda: "eof" in protocol.calls)
+            calls, lost = protocol.calls, protocol.lost
+            gone = [weakref.ref(transport), weakref.ref(protocol)]
+            gc.collect()
+            assert gone[0]() is transport
+            assert not transport.is_closing()
+            del transport
+            protocol.made.cancel()
+            gc.collect()
+            assert gone[1]() is protocol
+            with pytest.warns(ResourceWarning, match="^unclosed transport") as caught:
+                del protocol
+                gc.collect()
+            del caught
+            gc.collect()
+            assert [reference() for reference in gone] == [None, None]
+            assert a.fileno() == -1
+            assert calls[0] == "made"
+            assert "lost" not in calls
+            lost.cancel()
+            await turns()
+            assert loop._open_handles() == []
+
+    loop.run_until_complete(main())
+
+
+def test_one_that_has_something_to_send_is(loop):
+    async def main():
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        with b:
+            transport = loop._make_socket_transport(a, Recorder())
+            await transport.get_protocol().made
+            transport.pause_reading()
+            transport.write(b"x" * 1_000_000)
+            transport.get_protocol().transport = None
+            reference = weakref.ref(transport)
+            del transport
+            await turns()
+            gc.collect()
+            assert reference() is not None
+            b.setblocking(False)
+            assert len(await read_all(b, 1_000_000)) == 1_000_000
+            await turns()
+            with pytest.warns(ResourceWarning, match="^unclosed transport"):
+                gc.collect()
+            assert a.fileno() == -1
+
+    loop.run_until_complete(main())
+
+
+def test_descriptors_that_are_used_again(loop):
+    """The uvhandle of a number stays open from connection to connection."""
+
+    async def main():
+        for _ in range(20):
+            async with connected() as (transport, peer):
+                peer.send(b"hello")
+                await until(lambda: transport.get_protocol().data == b"hello")
+                fd = transport._sock_fd
+            assert loop._open_handles() == []
+            # Now a file's, which cannot be watched; a watcher's; a pipe's.
+            renumber(os.open(os.devnull, os.O_RDONLY), fd)
+            try:
+                with pytest.raises(OSError, match="perm|EPERM"):
+                    loop._make_socket_transport(Number(fd), Recorder())
+                with pytest.raises(OSError, match="perm|EPERM"):
+                    loop.add_reader(fd, print)
+            finally:
+                os.close(fd)
+            right, left = socket.socketpair()
+            with left:
+                renumber(right.detach(), fd)
+                ready = loop.create_future()
+                loop.add_reader(fd, ready.set_result, None)
+                left.send(b"x")
+                await ready
+                loop.remove_reader(fd)
+                os.close(fd)
+
+    loop.run_until_complete(main())
+
+
+def renumber(fd, wanted):
+    if fd != wanted:
+        os.dup2(fd, wanted)
+        os.close(fd)
+
+
+class Number:
+    """Has nothing but a descriptor."""
+
+    family, type, proto = socket.AF_INET, socket.SOCK_STREAM, 0
+
+    def __init__(self, fd):
+        self.fileno = lambda: fd
+
+
 def test_closing_the_loop_closes_what_is_open():
     import ouroloop
 
