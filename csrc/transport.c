@@ -2,7 +2,8 @@
    are watched for, flow control, opening and closing.
 
    Life: Transport_open() puts a new object under the loop's watch; from then
-   on its open uvhandle keeps it alive.  connection_made() is called in the
+   on the loop's table of descriptors keeps it alive while it waits for
+   anything.  connection_made() is called in the
    next turn, reading starts behind whoever waited for that.  connection_lost()
    is always called from the ready queue, and once: afterwards the descriptor
    is closed, and the object is only a record of what was. */

@@ -500,6 +500,7 @@ def test_one_that_waits_for_nothing_is_not(loop, way):
         a.setblocking(False)
         with b:
             protocol = Holding()
+            calls, lost = protocol.calls, protocol.lost
             transport = loop._make_socket_transport(a, protocol)
             await protocol.made
             await turns()
@@ -507,8 +508,7 @@ def test_one_that_waits_for_nothing_is_not(loop, way):
                 transport.pause_reading()
             else:
                 b.shutdown(socket.SHUT_WR)
-                await until(lambda: "eof" in protocol.calls)
-            calls, lost = protocol.calls, protocol.lost
+                await until(lambda: "eof" in calls)
             gone = [weakref.ref(transport), weakref.ref(protocol)]
             gc.collect()
             assert gone[0]() is transport
@@ -517,8 +517,8 @@ def test_one_that_waits_for_nothing_is_not(loop, way):
             protocol.made.cancel()
             gc.collect()
             assert gone[1]() is protocol
+            del protocol
             with pytest.warns(ResourceWarning, match="^unclosed transport") as caught:
-                del protocol
                 gc.collect()
             del caught
             gc.collect()
@@ -571,9 +571,9 @@ def test_descriptors_that_are_used_again(loop):
             # Now a file's, which cannot be watched; a watcher's; a pipe's.
             renumber(os.open(os.devnull, os.O_RDONLY), fd)
             try:
-                with pytest.raises(OSError, match="perm|EPERM"):
+                with pytest.raises(OSError, match=r"perm|EPERM"):
                     loop._make_socket_transport(Number(fd), Recorder())
-                with pytest.raises(OSError, match="perm|EPERM"):
+                with pytest.raises(OSError, match=r"perm|EPERM"):
                     loop.add_reader(fd, print)
             finally:
                 os.close(fd)
