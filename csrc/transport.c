@@ -3,10 +3,10 @@
 
    Life: Transport_open() puts a new object under the loop's watch; from then
    on the loop's table of descriptors keeps it alive while it waits for
-   anything.  connection_made() is called in the
-   next turn, reading starts behind whoever waited for that.  connection_lost()
-   is always called from the ready queue, and once: afterwards the descriptor
-   is closed, and the object is only a record of what was. */
+   anything.  connection_made() is called in the next turn, reading starts
+   behind whoever waited for that.  connection_lost() is always called from the
+   ready queue, and once: afterwards the descriptor is closed, and the object
+   is only a record of what was. */
 #include "ouroloop.h"
 
 #include <unistd.h>
