@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _core
+from .process import ChildWatcher, chosen_child_watcher
 from .tls import TlsProtocol, start_tls
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__(cast(selectors.BaseSelector, LibuvSelector(self)))
+        # From 3.14 on asyncio keeps it under this name, a thread's if there
+        # are no pidfds.
+        if sys.version_info < (3, 14) or unix_events.can_use_pidfd():
+            self._watcher = ChildWatcher(self)
 
     def _make_self_pipe(self) -> None:
         # libuv has its own way to wake the loop; only signals need a file
@@ -102,6 +107,16 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
     def _close_self_pipe(self) -> None:
         self._csock = None
+
+    def close(self) -> None:
+        """Close the loop.
+
+        Child processes that still run are no longer watched. Raise
+        RuntimeError if the loop runs.
+        """
+        super().close()
+        if isinstance(self._watcher, ChildWatcher):
+            self._watcher.close()
 
     def run_forever(self) -> None:
         """Run until stop() is called.
@@ -138,6 +153,33 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*self._outer_asyncgen_hooks)
+
+    if sys.version_info < (3, 14):
+
+        async def _make_subprocess_transport(
+            self, protocol: Any, *spawning: Any, extra: Any = None, **options: Any
+        ) -> Any:
+            if chosen_child_watcher():
+                return await super()._make_subprocess_transport(  # type: ignore[misc]
+                    protocol, *spawning, extra=extra, **options
+                )
+            connected = self.create_future()
+            transport = unix_events._UnixSubprocessTransport(
+                self, protocol, *spawning, waiter=connected, extra=extra, **options
+            )
+            self._watcher.add_child_handler(
+                transport.get_pid(), self._child_watcher_callback, transport
+            )
+            try:
+                await connected
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:
+                # Whoever wanted the child has gone away; it ends first.
+                transport.close()
+                await asyncio.shield(transport._wait())
+                raise
+            return transport
 
     def _make_ssl_transport(
         self,
