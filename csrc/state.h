@@ -75,6 +75,7 @@
     X(gettimeout)                                                          \
     X(high)                                                                \
     X(is_running)                                                          \
+    X(list_of_data)                                                        \
     X(loop)                                                                \
     X(low)                                                                 \
     X(message)                                                             \

@@ -46,7 +46,7 @@ Stream_write(TransportObject *self, PyObject *bytes)
 }
 
 static PyObject *
-StreamTransport_write(TransportObject *self, PyObject *data)
+write_data(TransportObject *self, PyObject *data)
 {
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
         !PyMemoryView_Check(data)) {
@@ -116,14 +116,14 @@ as_bytes_list(PyObject *iterable)
 }
 
 static PyObject *
-StreamTransport_writelines(TransportObject *self, PyObject *chunks)
+write_chunks(TransportObject *self, PyObject *chunks)
 {
     PyObject *result = NULL, *list = NULL;
 
     if (COMPAT_WRITELINES_JOINS) {
         PyObject *joined = join(chunks);
         if (joined != NULL) {
-            result = StreamTransport_write(self, joined);
+            result = write_data(self, joined);
             Py_DECREF(joined);
         }
         return result;
@@ -157,6 +157,32 @@ StreamTransport_writelines(TransportObject *self, PyObject *chunks)
 done:
     Py_DECREF(list);
     return result;
+}
+
+static PyObject *
+StreamTransport_write(TransportObject *self, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const arg_spec spec = {"write", 1, 1, 1, {ARG(data)}};
+    PyObject *given;
+
+    if (parse_one_arg(self->state, &spec, args, nargs, kwnames, &given) < 0) {
+        return NULL;
+    }
+    return write_data(self, given);
+}
+
+static PyObject *
+StreamTransport_writelines(TransportObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const arg_spec spec = {"writelines", 1, 1, 1, {ARG(list_of_data)}};
+    PyObject *given;
+
+    if (parse_one_arg(self->state, &spec, args, nargs, kwnames, &given) < 0) {
+        return NULL;
+    }
+    return write_chunks(self, given);
 }
 
 static PyObject *
@@ -307,12 +333,12 @@ Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
 PyDoc_STRVAR(StreamTransport_doc,
 "A connected stream socket; see asyncio.Transport.");
 PyDoc_STRVAR(write_doc,
-"write($self, data, /)\n--\n\n"
+"write($self, /, data)\n--\n\n"
 "Send bytes, a bytearray or a memoryview; what is written in one callback\n"
 "goes out together when it ends.\n\n"
 "Raise TypeError for anything else, RuntimeError after write_eof().");
 PyDoc_STRVAR(writelines_doc,
-"writelines($self, list_of_data, /)\n--\n\n"
+"writelines($self, /, list_of_data)\n--\n\n"
 "write() each of them.");
 PyDoc_STRVAR(write_eof_doc,
 "write_eof($self, /)\n--\n\n"
@@ -323,9 +349,10 @@ PyDoc_STRVAR(can_write_eof_doc,
 "Return True.");
 
 static PyMethodDef StreamTransport_methods[] = {
-    {"write", (PyCFunction)StreamTransport_write, METH_O, write_doc},
-    {"writelines", (PyCFunction)StreamTransport_writelines, METH_O,
-     writelines_doc},
+    {"write", (PyCFunction)(void (*)(void))StreamTransport_write,
+     METH_FASTCALL | METH_KEYWORDS, write_doc},
+    {"writelines", (PyCFunction)(void (*)(void))StreamTransport_writelines,
+     METH_FASTCALL | METH_KEYWORDS, writelines_doc},
     {"write_eof", (PyCFunction)StreamTransport_write_eof, METH_NOARGS,
      write_eof_doc},
     {"can_write_eof", (PyCFunction)StreamTransport_can_write_eof, METH_NOARGS,

@@ -290,3 +290,17 @@ def test_a_life_as_on_asyncio(steps, keep_open):
 
     expected = run(asyncio.SelectorEventLoop, steps, keep_open)
     assert run(ouroloop.new_event_loop, steps, keep_open) == expected
+
+
+def test_write_and_writelines_by_keyword(loop):
+    async def main():
+        async with connected() as (transport, peer):
+            transport.write(data=b"one")
+            transport.writelines(list_of_data=[b"two", b"three"])
+            assert await read_all(peer, 11) == b"onetwothree"
+            for method in transport.write, transport.writelines:
+                for args, keywords in (((), {}), ((b"a", b"b"), {}), ((), {"nothing": b"a"})):
+                    with pytest.raises(TypeError, match="argument"):
+                        method(*args, **keywords)
+
+    loop.run_until_complete(main())
