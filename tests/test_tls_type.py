@@ -11,13 +11,15 @@ import pytest
 from network import Recorder, turns
 from ouroloop import _core, tls
 from test_tls import client_and_peer
-from tls_peer import client_context, new_design
+from tls_peer import HOST, client_context, new_design
 
 pytestmark = new_design
 
 
 def new_protocol(loop, **options):
-    return tls.TlsProtocol(loop, Recorder(), client_context(), None, **options)
+    return tls.TlsProtocol(
+        loop, Recorder(), client_context(), None, server_hostname=HOST, **options
+    )
 
 
 def test_they_are_what_asyncio_calls_so(loop):
@@ -142,7 +144,7 @@ def test_a_protocol_that_refers_to_itself_is_collected(loop):
 def test_only_on_a_loop_of_ours():
     loop = asyncio.SelectorEventLoop()
     with pytest.raises(TypeError, match=r"ouroloop\.Loop is needed"):
-        tls.TlsProtocol(loop, None, client_context(), None)
+        tls.TlsProtocol(loop, None, client_context(), None, server_hostname=HOST)
     loop.close()
     gc.collect()
 
