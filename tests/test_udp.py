@@ -365,14 +365,15 @@ async def unix_replies(loop):
 
         class Echo(Peer):
             def datagram_received(self, data, addr):
+                super().datagram_received(data, addr)
                 self.transport.sendto(data + b"!", addr)
 
         path = os.path.join(directory, "receiver")
         with plain(socket.AF_UNIX, os.path.join(directory, "sender")) as sock:
-            async with endpoint(Echo, family=socket.AF_UNIX, local_addr=path):
+            async with endpoint(Echo, family=socket.AF_UNIX, local_addr=path) as (_, protocol):
                 for data in (b"1", b"2"):
                     sock.sendto(data, path)
-                await asyncio.sleep(0.02)
+                await until(lambda: len(protocol.log) == 3)
                 return sock.recv(10), sock.recv(10)
 
 
@@ -491,16 +492,17 @@ async def send_to_ipv6(loop, address):
 async def the_same_address_object_again(loop):
     class Echo(Peer):
         def datagram_received(self, data, addr):
+            super().datagram_received(data, addr)
             self.transport.sendto(data, addr)
-            # Not the object from the kernel, but equal; and a list, which is refused.
+            # Not the object from the kernel, but equal.
             self.transport.sendto(data + b"2", (addr[0], addr[1]))
 
-    async with endpoint(Echo) as (transport, _):
+    async with endpoint(Echo) as (transport, protocol):
         with plain() as a, plain() as b:
             to = transport.get_extra_info("sockname")
             for sock, data in ((a, b"1"), (b, b"2"), (a, b"3")):
                 sock.sendto(data, to)
-            await asyncio.sleep(0.02)
+            await until(lambda: len(protocol.log) == 4)
             return [sock.recv(5) for sock in (a, a, b, b, a, a)]
 
 
@@ -961,7 +963,7 @@ async def the_receiver_of_what_waits_is_gone(loop):
                 transport.sendto(b"filler")
             for n in range(3):
                 transport.sendto(b"%d" % n)
-        await until(lambda: len(protocol.log) >= 4)
+        await until(lambda: len(protocol.log) == 5)
         await asyncio.sleep(0.01)
         log = list(protocol.log)
         transport.close()
