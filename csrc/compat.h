@@ -102,6 +102,26 @@ compat_type_tag(PyTypeObject *type)
 #define COMPAT_FUNCTIONS_CAN_BE_CALLED_OTHERWISE \
     (PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030C0000)
 
+/* Where methods of asyncio's are not replaced, their objects had better not be
+   given real dicts: Python code is slower with them.  Has the object an
+   attribute in the place of its method?  Asked on 3.11 only. */
+#define COMPAT_LEAVE_DICTS_ALONE (!COMPAT_FUNCTIONS_CAN_BE_CALLED_OTHERWISE)
+
+static inline bool
+compat_is_shadowed(PyObject *object, PyObject *name)
+{
+#if COMPAT_LEAVE_DICTS_ALONE
+    PyObject *method = NULL;
+    bool unbound = _PyObject_GetMethod(object, name, &method);
+
+    Py_XDECREF(method);
+    PyErr_Clear();
+    return !unbound;
+#else
+    return object != NULL || name != NULL;
+#endif
+}
+
 static inline void
 compat_set_vectorcall(PyObject *function, vectorcallfunc call)
 {

@@ -83,7 +83,7 @@ module_exec(PyObject *module)
     }
     STATE_TYPES(X)
 #undef X
-    if (find_task_kwargs(state) < 0) {
+    if (StreamMethods_setup(state) < 0 || find_task_kwargs(state) < 0) {
         return -1;
     }
     if (Fork_setup(module) < 0) {
@@ -115,7 +115,7 @@ module_clear(PyObject *module)
     module_state *state = PyModule_GetState(module);
     Handle_free_lists_clear(state);
     Proof_clear(state);
-    StreamCalls_clear(state);
+    StreamMethods_clear(state);
     Streams_clear(state);
 #define X(name) Py_CLEAR(state->name##Type);
     STATE_TYPES(X)

@@ -43,6 +43,7 @@
     X(_transports)                                                         \
     X(_wait_for_data)                                                      \
     X(_waiter)                                                             \
+    X(_wakeup_waiter)                                                      \
     X(_write_appdata)                                                      \
     X(accept)                                                              \
     X(add_done_callback)                                                   \
@@ -68,7 +69,9 @@
     X(eof_received)                                                        \
     X(error_received)                                                      \
     X(exc)                                                                 \
+    X(exception)                                                           \
     X(extra)                                                               \
+    X(feed_data)                                                           \
     X(fileno)                                                              \
     X(get_buffer)                                                          \
     X(get_loop)                                                            \
@@ -174,6 +177,7 @@ typedef struct {
     PyObject *functions[STREAM_METHODS], *codes[STREAM_METHODS];
     PyObject *stop;              /* StopIteration, to be used again */
     unsigned char get_awaitable; /* the instruction */
+    vectorcallfunc call_in_python;
     free_list free_calls;
 } stream_facts;
 

@@ -1,19 +1,11 @@
-/* `await reader.readline()` and the like without a coroutine: the methods of
-   asyncio's StreamReader and StreamWriter for streams of our loops.
+/* StreamCall: `await reader.readline()` and the like without a coroutine.
 
-   The functions stay what they are, in their classes, to whoever looks; only
-   how they are called is replaced (PyFunction_SetVectorcall()).  A call whose
-   result is awaited by the very next instruction, so that nobody else can hold
-   it, gives a StreamCall; every other call gives asyncio's coroutine.
-
-   A StreamCall does what is done each time: wait for input, take it out of the
-   buffer.  Whatever else turns up (the end of the stream, a limit, an
-   exception, a reader that is not plain, somebody who looks at the StreamCall
-   itself) goes on in asyncio's own coroutine, brought to the same point, so
-   that errors and tracebacks are asyncio's, too. */
+   It does what is done each time: wait for input, take it out of the buffer.
+   Whatever else turns up (the end of the stream, a limit, an exception, a
+   reader that is not plain, somebody who looks at the StreamCall itself) goes
+   on in asyncio's own coroutine, brought to the same point, so that errors and
+   tracebacks are asyncio's, too. */
 #include "ouroloop.h"
-
-enum method_kind { READ, READEXACTLY, READUNTIL, READLINE, DRAIN };
 
 enum stage {
     FRESH,     /* nothing done */
@@ -32,12 +24,9 @@ typedef struct {
     PyObject *coroutine;
     Py_ssize_t size; /* read() and readexactly(): how many bytes; readuntil():
                         how many have no separator in them */
-    enum method_kind kind;
+    enum stream_method kind;
     enum stage stage;
 } StreamCallObject;
-
-/* How Python functions are called: the same in every interpreter. */
-static vectorcallfunc call_in_python;
 
 /* Asyncio's own coroutine. */
 
@@ -46,8 +35,8 @@ new_coroutine(StreamCallObject *self)
 {
     PyObject *args[] = {self->stream, self->argument};
 
-    return call_in_python(self->function, args, self->argument == NULL ? 1 : 2,
-                          NULL);
+    return self->state->streams.call_in_python(
+        self->function, args, self->argument == NULL ? 1 : 2, NULL);
 }
 
 static PyObject *
@@ -89,7 +78,7 @@ searched_buffer(StreamCallObject *self)
     Py_ssize_t size = 0;
     char first = '\n';
 
-    if (self->kind == READUNTIL || self->kind == READLINE) {
+    if (self->kind == STREAM_READUNTIL || self->kind == STREAM_READLINE) {
         size = self->size;
         if (self->argument != NULL) {
             first = PyBytes_AS_STRING(self->argument)[0];
@@ -251,11 +240,11 @@ look_at_buffer(StreamCallObject *self, reader_view *view, Py_ssize_t *count)
     bool enough;
 
     switch (self->kind) {
-    case READ:
+    case STREAM_READ:
         *count = Py_MIN(size, self->size);
         enough = size > 0;
         break;
-    case READEXACTLY:
+    case STREAM_READEXACTLY:
         *count = self->size;
         enough = size >= self->size;
         break;
@@ -368,55 +357,62 @@ done:
     return sent;
 }
 
+/* Has the object this value, and no method of its own of that name? */
+static bool
+has(PyObject *object, PyObject *name, PyObject *value, PyObject *method)
+{
+    PyObject *dict = PyObject_GenericGetDict(object, NULL);
+    bool found = dict != NULL &&
+        PyDict_GetItemWithError(dict, name) == value &&
+        PyDict_GetItemWithError(dict, method) == NULL;
+
+    Py_XDECREF(dict);
+    return found;
+}
+
 /* Is there nothing that StreamWriter.drain() would wait for? */
 static bool
 is_drained(StreamCallObject *self)
 {
     module_state *state = self->state;
+    stream_facts *facts = &state->streams;
     PyObject *reader = NULL, *transport_object = NULL, *protocol = NULL;
-    PyObject *dict = NULL;
-    reader_view view;
     bool drained = false;
 
-    if (!Streams_is_stock(&state->streams.protocol) ||
-        !Streams_is_stock(&state->streams.writer) ||
-        PyObject_GetOptionalAttr(self->stream, state->str__reader, &reader) <=
-            0 ||
+    if (Streams_is_stock(&facts->protocol) &&
+        Streams_is_stock(&facts->writer) && Streams_is_stock(&facts->reader) &&
+        PyObject_GetOptionalAttr(self->stream, state->str__reader, &reader) >
+            0 &&
         PyObject_GetOptionalAttr(self->stream, state->str__transport,
-                                 &transport_object) <= 0 ||
+                                 &transport_object) > 0 &&
         PyObject_GetOptionalAttr(self->stream, state->str__protocol,
-                                 &protocol) <= 0 ||
-        Py_TYPE(protocol) != state->streams.protocol.type ||
-        Py_TYPE(transport_object) != state->StreamTransportType ||
-        !Streams_view(state, reader, &view)) {
-        goto done;
+                                 &protocol) > 0 &&
+        Py_TYPE(reader) == facts->reader.type &&
+        Py_TYPE(protocol) == facts->protocol.type &&
+        Py_TYPE(transport_object) == state->StreamTransportType) {
+        TransportObject *transport = (TransportObject *)transport_object;
+        drained = !transport->closing && transport->loop != NULL &&
+            Loop_is_direct(transport->loop) &&
+            (transport->dict == NULL ||
+             PyDict_GET_SIZE(transport->dict) == 0) &&
+            has(reader, state->str__exception, Py_None,
+                state->str_exception) &&
+            has(protocol, state->str__connection_lost, Py_False,
+                state->str__drain_helper) &&
+            has(protocol, state->str__paused, Py_False,
+                state->str__drain_helper);
     }
-    TransportObject *transport = (TransportObject *)transport_object;
-    drained = view.exception == Py_None && !transport->closing &&
-        is_plain_loop(view.loop) &&
-        (transport->dict == NULL || PyDict_GET_SIZE(transport->dict) == 0);
-    Streams_close_view(&view);
-    if (drained) {
-        dict = PyObject_GenericGetDict(protocol, NULL);
-        drained = dict != NULL &&
-            PyDict_GetItemWithError(dict, state->str__connection_lost) ==
-                Py_False &&
-            PyDict_GetItemWithError(dict, state->str__paused) == Py_False &&
-            PyDict_GetItemWithError(dict, state->str__drain_helper) == NULL;
-    }
-done:
     PyErr_Clear();
     Py_XDECREF(reader);
     Py_XDECREF(transport_object);
     Py_XDECREF(protocol);
-    Py_XDECREF(dict);
     return drained;
 }
 
 static PySendResult
 attempt(StreamCallObject *self, PyObject **result)
 {
-    if (self->kind != DRAIN) {
+    if (self->kind != STREAM_DRAIN) {
         return read_some(self, result);
     }
     if (!is_drained(self)) {
@@ -707,11 +703,10 @@ static PyType_Spec StreamCall_spec = {
     .slots = StreamCall_slots,
 };
 
-/* Calls. */
-
-static PyObject *
-StreamCall_new(module_state *state, enum method_kind kind, PyObject *function,
-               PyObject *stream, PyObject *argument, Py_ssize_t size)
+PyObject *
+StreamCall_new(module_state *state, enum stream_method kind,
+               PyObject *function, PyObject *stream, PyObject *argument,
+               Py_ssize_t size)
 {
     free_list *list = &state->streams.free_calls;
     StreamCallObject *self;
@@ -739,160 +734,13 @@ StreamCall_new(module_state *state, enum method_kind kind, PyObject *function,
     return (PyObject *)self;
 }
 
-/* Is it a call that can be done here, up to the state of the stream? */
-static bool
-is_ordinary(enum method_kind kind, PyObject *const *args, Py_ssize_t nargs,
-            Py_ssize_t *size)
-{
-    PyObject *argument = nargs > 1 ? args[1] : NULL;
-
-    *size = 0;
-    switch (kind) {
-    case READ:
-    case READEXACTLY:
-        if (nargs != 2 || !PyLong_CheckExact(argument)) {
-            return false;
-        }
-        *size = PyLong_AsSsize_t(argument);
-        if (*size == -1 && PyErr_Occurred()) {
-            PyErr_Clear();
-        }
-        return *size > 0;
-    case READUNTIL:
-        return nargs == 1 ||
-            (nargs == 2 && PyBytes_CheckExact(argument) &&
-             PyBytes_GET_SIZE(argument) > 0);
-    default:
-        return nargs == 1;
-    }
-}
-
-/* Does the stream belong to a loop of ours?  For a writer that is seen when it
-   is awaited. */
-static bool
-is_ours(enum method_kind kind, PyObject *stream)
-{
-    PyObject *name, *loop = NULL;
-    Py_ssize_t position = 0;
-
-    if (kind == DRAIN) {
-        return true;
-    }
-    PyObject *dict = PyObject_GenericGetDict(stream, NULL);
-    if (dict == NULL) {
-        PyErr_Clear();
-        return false;
-    }
-    /* The second attribute: see Streams_view(). */
-    bool ours = PyDict_Next(dict, &position, &name, &loop) &&
-        PyDict_Next(dict, &position, &name, &loop) && Loop_check(loop);
-    Py_DECREF(dict);
-    return ours;
-}
-
-static PyObject *
-call_method(enum method_kind kind, PyObject *function, PyObject *const *args,
-            size_t nargsf, PyObject *kwnames)
-{
-    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf), size;
-    module_state *state = Streams_state_here();
-
-    if (state != NULL && !state->streams.off && kwnames == NULL && nargs > 0 &&
-        Py_TYPE(args[0]) ==
-            (kind == DRAIN ? state->streams.writer.type
-                           : state->streams.reader.type) &&
-        compat_is_awaited_now(state->streams.get_awaitable) &&
-        PyFunction_GET_CODE(function) == state->streams.codes[kind] &&
-        is_ordinary(kind, args, nargs, &size) && is_ours(kind, args[0])) {
-        return StreamCall_new(state, kind, function, args[0],
-                              nargs > 1 ? args[1] : NULL, size);
-    }
-    return call_in_python(function, args, nargsf, kwnames);
-}
-
-#define METHOD(name, kind)                                                    \
-    static PyObject *name(PyObject *function, PyObject *const *args,          \
-                          size_t nargsf, PyObject *kwnames)                   \
-    {                                                                         \
-        return call_method(kind, function, args, nargsf, kwnames);            \
-    }
-METHOD(call_read, READ)
-METHOD(call_readexactly, READEXACTLY)
-METHOD(call_readuntil, READUNTIL)
-METHOD(call_readline, READLINE)
-METHOD(call_drain, DRAIN)
-#undef METHOD
-
-static const struct {
-    const char *name;
-    vectorcallfunc call;
-} methods[] = {
-    [READ] = {"read", call_read},
-    [READEXACTLY] = {"readexactly", call_readexactly},
-    [READUNTIL] = {"readuntil", call_readuntil},
-    [READLINE] = {"readline", call_readline},
-    [DRAIN] = {"drain", call_drain},
-};
-static_assert(Py_ARRAY_LENGTH(methods) == STREAM_METHODS, "see state.h");
-
 int
 StreamCall_setup_type(PyObject *module, module_state *state)
 {
-    stream_facts *facts = &state->streams;
-
-    if (!state->stock.fast_types || facts->off ||
-        !COMPAT_FUNCTIONS_CAN_BE_CALLED_OTHERWISE ||
-        !Streams_is_stock(&facts->reader) ||
-        !Streams_is_stock(&facts->protocol) ||
-        !Streams_is_stock(&facts->writer)) {
+    if (!state->stock.fast_types) {
         return 0;
     }
     state->StreamCallType = (PyTypeObject *)PyType_FromModuleAndSpec(
         module, &StreamCall_spec, NULL);
-    if (state->StreamCallType == NULL ||
-        Streams_claim_interpreter(state) < 0) {
-        return -1;
-    }
-    for (int kind = 0; facts->claimed && kind < STREAM_METHODS; kind++) {
-        PyObject *type =
-            kind == DRAIN ? state->StreamWriter : state->StreamReader;
-        PyObject *function = PyObject_GetAttrString(type, methods[kind].name);
-        if (function == NULL) {
-            return -1;
-        }
-        if (PyFunction_Check(function)) {
-            vectorcallfunc call = ((PyFunctionObject *)function)->vectorcall;
-            /* Not if somebody had this idea before. */
-            if (call_in_python == NULL) {
-                call_in_python = call;
-            }
-            if (call == call_in_python) {
-                facts->codes[kind] = Py_NewRef(PyFunction_GET_CODE(function));
-                facts->functions[kind] = Py_NewRef(function);
-                compat_set_vectorcall(function, methods[kind].call);
-            }
-        }
-        Py_DECREF(function);
-    }
-    return 0;
-}
-
-void
-StreamCalls_clear(module_state *state)
-{
-    stream_facts *facts = &state->streams;
-
-    for (int kind = 0; kind < STREAM_METHODS; kind++) {
-        PyObject *function = facts->functions[kind];
-        if (function != NULL &&
-            ((PyFunctionObject *)function)->vectorcall == methods[kind].call) {
-            compat_set_vectorcall(function, call_in_python);
-        }
-        Py_CLEAR(facts->functions[kind]);
-        Py_CLEAR(facts->codes[kind]);
-    }
-    Py_CLEAR(facts->stop);
-    while (facts->free_calls.count > 0) {
-        PyObject_GC_Del(facts->free_calls.objects[--facts->free_calls.count]);
-    }
+    return state->StreamCallType == NULL ? -1 : 0;
 }

@@ -146,87 +146,6 @@ know_class(stock_class *self, PyObject *type, PyObject *any_name)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* Which module's StreamCalls do the classes of this interpreter give?  A
-   function that is called has no room for the answer, so each thread keeps it
-   until an interpreter or a module ends. */
-static _Atomic unsigned int generation;
-static _Thread_local struct {
-    int64_t interpreter;
-    unsigned int generation;
-    module_state *state;
-} here = {.interpreter = -1};
-static const char CLAIM[] = "ouroloop._core.streams";
-
-module_state *
-Streams_state_here(void)
-{
-    PyInterpreterState *interpreter = PyInterpreterState_Get();
-    int64_t id = PyInterpreterState_GetID(interpreter);
-
-    if (here.interpreter != id || here.generation != generation) {
-        PyObject *dict = PyInterpreterState_GetDict(interpreter);
-        PyObject *claim =
-            dict == NULL ? NULL : PyDict_GetItemString(dict, CLAIM);
-        here.state = claim == NULL ? NULL : PyCapsule_GetPointer(claim, CLAIM);
-        here.interpreter = id;
-        here.generation = generation;
-    }
-    return here.state;
-}
-
-int
-Streams_claim_interpreter(module_state *state)
-{
-    PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
-
-    if (dict == NULL || PyDict_GetItemString(dict, CLAIM) != NULL) {
-        return 0;
-    }
-    PyObject *claim = PyCapsule_New(state, CLAIM, NULL);
-    if (claim == NULL || PyDict_SetItemString(dict, CLAIM, claim) < 0) {
-        Py_XDECREF(claim);
-        return -1;
-    }
-    Py_DECREF(claim);
-    generation++;
-    state->streams.claimed = true;
-    return 0;
-}
-
-static void
-give_up_claim(module_state *state)
-{
-    if (state->streams.claimed) {
-        PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
-        if (dict != NULL && PyDict_DelItemString(dict, CLAIM) < 0) {
-            PyErr_Clear();
-        }
-        state->streams.claimed = false;
-        generation++;
-    }
-}
-
-/* The instruction that follows a call whose result is awaited. */
-static int
-find_instruction(stream_facts *facts)
-{
-    long number = -1;
-    PyObject *module = PyImport_ImportModule("opcode");
-    PyObject *names =
-        module == NULL ? NULL : PyObject_GetAttrString(module, "opmap");
-    PyObject *value =
-        names == NULL ? NULL : PyMapping_GetItemString(names, "GET_AWAITABLE");
-
-    if (value != NULL) {
-        number = PyLong_AsLong(value);
-    }
-    Py_XDECREF(module);
-    Py_XDECREF(names);
-    Py_XDECREF(value);
-    facts->get_awaitable = (unsigned char)number;
-    return number < 0 ? -1 : 0;
-}
-
 int
 Streams_setup(module_state *state)
 {
@@ -239,8 +158,7 @@ Streams_setup(module_state *state)
         know_class(&facts->protocol, state->StreamReaderProtocol,
                    state->str__buffer) < 0 ||
         know_class(&facts->writer, state->StreamWriter, state->str__buffer) <
-            0 ||
-        find_instruction(facts) < 0) {
+            0) {
         return -1;
     }
     return 0;
@@ -274,10 +192,44 @@ Streams_clear(module_state *state)
         Py_CLEAR(classes[i]->type);
         Py_CLEAR(classes[i]->dicts);
     }
-    give_up_claim(state);
 }
 
 /* The reader. */
+
+/* Into view->dict. */
+static bool
+find_in_dict(module_state *state, PyObject *reader, reader_view *view)
+{
+    PyObject *name, *dict = PyObject_GenericGetDict(reader, NULL);
+    Py_ssize_t position = 0;
+
+    if (dict == NULL) {
+        return false;
+    }
+    view->dict = dict;
+    /* What StreamReader.__init__() sets, in this order.  With one attribute
+       more, which may stand in the place of a method, a reader is not plain.
+     */
+#define NEXT(field)                                                           \
+    (PyDict_Next(dict, &position, &name, &view->field) &&                     \
+     name == state->str__##field)
+    return PyDict_CheckExact(dict) && PyDict_GET_SIZE(dict) == 8 &&
+        NEXT(limit) && NEXT(loop) && NEXT(buffer) && NEXT(eof) &&
+        NEXT(waiter) && NEXT(exception) && NEXT(transport) && NEXT(paused);
+#undef NEXT
+}
+
+/* What feed() needs, one by one. */
+static bool
+find_attributes(module_state *state, PyObject *reader, reader_view *view)
+{
+#define GET(field)                                                            \
+    (PyObject_GetOptionalAttr(reader, state->str__##field, &view->field) > 0)
+    return GET(limit) && GET(buffer) && GET(eof) && GET(waiter) &&
+        GET(paused) && !compat_is_shadowed(reader, state->str_feed_data) &&
+        !compat_is_shadowed(reader, state->str__wakeup_waiter);
+#undef GET
+}
 
 bool
 Streams_view(module_state *state, PyObject *reader, reader_view *view)
@@ -286,26 +238,12 @@ Streams_view(module_state *state, PyObject *reader, reader_view *view)
         !Streams_is_stock(&state->streams.reader)) {
         return false;
     }
-    PyObject *dict = PyObject_GenericGetDict(reader, NULL);
-    if (dict == NULL) {
-        PyErr_Clear();
-        return false;
-    }
-    view->dict = dict;
-    /* What StreamReader.__init__() sets, in this order.  With one attribute
-       more, which may stand in the place of a method, a reader is not plain.
-     */
-    PyObject *name;
-    Py_ssize_t position = 0;
-    if (PyDict_CheckExact(dict) && PyDict_GET_SIZE(dict) == 8 &&
-#define NEXT(field)                                                           \
-    (PyDict_Next(dict, &position, &name, &view->field) &&                     \
-     name == state->str__##field)
-        NEXT(limit) && NEXT(loop) && NEXT(buffer) && NEXT(eof) &&
-        NEXT(waiter) && NEXT(exception) && NEXT(transport) && NEXT(paused) &&
-#undef NEXT
-        PyByteArray_CheckExact(view->buffer) && view->paused == Py_False &&
-        PyLong_CheckExact(view->limit)) {
+    *view = (reader_view){NULL};
+    bool found = COMPAT_LEAVE_DICTS_ALONE
+        ? find_attributes(state, reader, view)
+        : find_in_dict(state, reader, view);
+    if (found && PyByteArray_CheckExact(view->buffer) &&
+        view->paused == Py_False && PyLong_CheckExact(view->limit)) {
         int overflow;
         view->limit_bytes =
             PyLong_AsLongLongAndOverflow(view->limit, &overflow);
@@ -313,8 +251,30 @@ Streams_view(module_state *state, PyObject *reader, reader_view *view)
             return true;
         }
     }
+    PyErr_Clear();
     Streams_close_view(view);
     return false;
+}
+
+void
+Streams_close_view(reader_view *view)
+{
+    if (COMPAT_LEAVE_DICTS_ALONE) {
+        Py_CLEAR(view->limit);
+        Py_CLEAR(view->buffer);
+        Py_CLEAR(view->eof);
+        Py_CLEAR(view->waiter);
+        Py_CLEAR(view->paused);
+    }
+    Py_CLEAR(view->dict);
+}
+
+static int
+forget_waiter(module_state *state, PyObject *reader, reader_view *view)
+{
+    return view->dict == NULL
+        ? PyObject_SetAttr(reader, state->str__waiter, Py_None)
+        : PyDict_SetItem(view->dict, state->str__waiter, Py_None);
 }
 
 /* protocol._stream_reader: new, NULL without an exception if that is not to be
@@ -328,17 +288,28 @@ reader_of(module_state *state, PyObject *protocol)
         !Streams_is_stock(&state->streams.protocol)) {
         return NULL;
     }
-    PyObject *dict = PyObject_GenericGetDict(protocol, NULL);
-    if (dict != NULL) {
-        PyObject *reference =
-            PyDict_GetItemWithError(dict, state->str__stream_reader_wr);
-        if (reference != NULL && PyWeakref_CheckRefExact(reference) &&
-            PyDict_GetItemWithError(dict, state->str_data_received) == NULL) {
-            reader = compat_weakref_get(reference);
+    PyObject *dict = NULL, *reference = NULL;
+    bool shadowed;
+    if (COMPAT_LEAVE_DICTS_ALONE) {
+        (void)PyObject_GetOptionalAttr(protocol, state->str__stream_reader_wr,
+                                       &reference);
+        shadowed = compat_is_shadowed(protocol, state->str_data_received);
+    }
+    else {
+        dict = PyObject_GenericGetDict(protocol, NULL);
+        shadowed = dict == NULL ||
+            PyDict_GetItemWithError(dict, state->str_data_received) != NULL;
+        if (!shadowed) {
+            reference = Py_XNewRef(
+                PyDict_GetItemWithError(dict, state->str__stream_reader_wr));
         }
-        Py_DECREF(dict);
+    }
+    if (!shadowed && reference != NULL && PyWeakref_CheckRefExact(reference)) {
+        reader = compat_weakref_get(reference);
     }
     PyErr_Clear();
+    Py_XDECREF(dict);
+    Py_XDECREF(reference);
     return reader;
 }
 
@@ -377,7 +348,7 @@ feed(module_state *state, PyObject *reader, const char *data, Py_ssize_t size)
     memcpy(PyByteArray_AS_STRING(view.buffer) + before, data, (size_t)size);
     result = 1;
     if (waiter != NULL &&
-        (PyDict_SetItem(view.dict, state->str__waiter, Py_None) < 0 ||
+        (forget_waiter(state, reader, &view) < 0 ||
          (waiter->state == FUTURE_PENDING &&
           Future_finish(waiter, Py_None) < 0))) {
         result = -1;

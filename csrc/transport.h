@@ -289,7 +289,7 @@ extern PyMethodDef Transport_methods[];
 /* streams.c -- the classes of asyncio's streams */
 
 /* What is in a plain StreamReader: borrowed references out of its dict, valid
-   until Python code runs. */
+   until Python code runs; on 3.11 owned ones, and no dict. */
 typedef struct {
     PyObject *dict; /* owned */
     PyObject *buffer, *eof, *waiter, *paused, *limit, *transport, *loop,
@@ -313,28 +313,34 @@ Streams_is_stock(stock_class *self)
 /* Look into a reader; false: it is not plain, or paused.  To be closed
    afterwards. */
 bool Streams_view(module_state *state, PyObject *reader, reader_view *view);
-static inline void
-Streams_close_view(reader_view *view)
-{
-    Py_DECREF(view->dict);
-}
+void Streams_close_view(reader_view *view);
 /* protocol.data_received(data) for any protocol, if that is asyncio's own and
    there is nothing special about it: 1.  0: nothing was done, do call it.  -1:
    it failed, with any exception. */
 int Streams_feed(module_state *state, PyObject *protocol, const char *data,
                  Py_ssize_t size);
 
-/* Make this module the one whose StreamCalls this interpreter's classes give,
-   if none is: state->streams.claimed. */
-int Streams_claim_interpreter(module_state *state);
-/* The module that is; or NULL. */
-module_state *Streams_state_here(void);
-
 /* stream_calls.c -- await reader.readline() without a coroutine */
 
+enum stream_method {
+    STREAM_READ,
+    STREAM_READEXACTLY,
+    STREAM_READUNTIL,
+    STREAM_READLINE,
+    STREAM_DRAIN,
+};
 int StreamCall_setup_type(PyObject *module, module_state *state);
-/* Have the methods called as before. */
-void StreamCalls_clear(module_state *state);
+/* New, of asyncio's function with these arguments; argument may be NULL.  size
+   is read()'s and readexactly()'s argument, else 0. */
+PyObject *StreamCall_new(module_state *state, enum stream_method kind,
+                         PyObject *function, PyObject *stream,
+                         PyObject *argument, Py_ssize_t size);
+
+/* stream_methods.c -- how the methods of asyncio's streams are called */
+
+/* Have them give StreamCalls, or be called as before. */
+int StreamMethods_setup(module_state *state);
+void StreamMethods_clear(module_state *state);
 
 /* stream_write.c -- bytes out of a stream transport */
 
