@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 import time
 
@@ -145,20 +146,10 @@ def test_a_child_holds_a_copy(loop):
         a.setblocking(False)
         with b:
             await exchange(loop, a, b)
-            r, w = os.pipe()
-            child = os.fork()
-            if child == 0:
-                os.close(w)
-                os.read(r, 1)
-                os._exit(0)
-            os.close(r)
-            try:
+            with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[a.fileno()]):
                 async with idle():
                     a.close()
                     b.send(b"x")
-            finally:
-                os.close(w)
-                os.waitpid(child, 0)
 
     loop.run_until_complete(main())
 
