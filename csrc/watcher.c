@@ -84,7 +84,7 @@ Fds_check_open(LoopObject *self)
     return 0;
 }
 
-/* As Handle.cancel_callback(), and give the reference up.  Runs Python. */
+/* As handle.cancel(), and give the reference up.  Runs Python. */
 int
 cancel_callback(HandleObject *handle)
 {
