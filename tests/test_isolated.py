@@ -12,7 +12,14 @@ STATUS = {"at_exit.exit_in_task": 5, "at_exit.exit_in_callback": 6}
 # Functions that are no test of their own: what they start ends with the process.
 HELPERS = {
     "ctrl_c": {"interrupt_later", "expect_interrupt", "loop_stays_usable"},
-    "forks": {"in_child", "child_with_a_new_loop", "reader_fires"},
+    "forks": {
+        "in_child",
+        "child_with_a_new_loop",
+        "reader_fires",
+        "square_on_a_loop",
+        "send_square",
+        "use_multiprocessing",
+    },
     "at_exit": {"started_loop"},
     "never_retrieved": {"reports_of"},
     "leaks": {"resident", "check", "in_loop"},

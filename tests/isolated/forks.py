@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import multiprocessing
 import os
 import socket
@@ -164,17 +165,108 @@ def inherited_loop_does_not_run():
     loop.close()
 
 
-def process_pool():
-    """multiprocessing's fork start method beside a running loop."""
+def square_on_a_loop(number):
+    """Work of a child process: it runs a loop of its own."""
+
+    async def main():
+        await asyncio.sleep(0)
+        return number * number
+
+    return ouroloop.run(main())
+
+
+def send_square(connection, number):
+    connection.send(square_on_a_loop(number))
+    connection.close()
+
+
+def use_multiprocessing(method):
+    """Process, Pool and ProcessPoolExecutor beside a running loop whose readers go on."""
+    context = multiprocessing.get_context(method)
+
+    def with_processes():
+        with context.Pool(2) as pool:
+            squares = pool.map(square_on_a_loop, range(4))
+        receiving, sending = context.Pipe(duplex=False)
+        process = context.Process(target=send_square, args=(sending, 5))
+        process.start()
+        squares.append(receiving.recv())
+        process.join(20)
+        return squares, process.exitcode
 
     async def main():
         loop = asyncio.get_running_loop()
-        context = multiprocessing.get_context("fork")
+        a, b = socket.socketpair()
+        seen = []
+        loop.add_reader(b, lambda: seen.append(b.recv(10)))
+        assert with_processes() == ([0, 1, 4, 9, 25], 0)
+        if method != "fork":
+            # A process forked by a thread of an executor ends with status 1, with any loop.
+            assert await loop.run_in_executor(None, with_processes) == ([0, 1, 4, 9, 25], 0)
         with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-            jobs = [loop.run_in_executor(pool, pow, 2, n) for n in range(4)]
-            return await asyncio.gather(*jobs)
+            jobs = [loop.run_in_executor(pool, square_on_a_loop, n) for n in range(4)]
+            assert await asyncio.wait_for(asyncio.gather(*jobs), 20) == [0, 1, 4, 9]
+        a.send(b"x")
+        while not seen:
+            await asyncio.sleep(0.001)
+        assert seen == [b"x"]
+        loop.remove_reader(b)
+        a.close()
+        b.close()
 
-    assert ouroloop.run(main()) == [1, 2, 4, 8]
+    ouroloop.run(asyncio.wait_for(main(), 25))
+
+
+def multiprocessing_fork():
+    use_multiprocessing("fork")
+
+
+def multiprocessing_forkserver():
+    use_multiprocessing("forkserver")
+
+
+def multiprocessing_spawn():
+    use_multiprocessing("spawn")
+
+
+def server_and_connection():
+    """A server and a connection go on in the parent when the child drops and closes all."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        async def echo(reader, writer):
+            while data := await reader.read(100):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()[:2]
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+
+        def child():
+            writer.close()
+            server.close()
+            loop.call_soon(print, "not in the child")
+            gc.collect()
+            child_with_a_new_loop()
+
+        in_child(child)
+        writer.write(b"after")
+        assert await asyncio.wait_for(reader.readexactly(5), 5) == b"after"
+        other_reader, other = await asyncio.open_connection(*address)
+        other.write(b"new")
+        assert await asyncio.wait_for(other_reader.readexactly(3), 5) == b"new"
+        for stream in writer, other:
+            stream.close()
+            await stream.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    ouroloop.run(main())
 
 
 if __name__ == "__main__":
