@@ -100,9 +100,12 @@ def errors_to_output(loop):
     return run(loop, "echo a; echo b >&2", stdout=PIPE, stderr=STDOUT)
 
 
-@case
 def program_that_takes_no_input(loop):
     return run(loop, TRUE, "x", give=b"x" * 1_000_000, stdin=PIPE)
+
+
+if sys.version_info >= (3, 11):  # Before, asyncio reports the broken pipe now and then.
+    case(program_that_takes_no_input)
 
 
 @cases(
@@ -134,7 +137,11 @@ def program_that_takes_no_input(loop):
     {"env": {"a=b": "c"}},
 )
 def popen_arguments(loop, options):
-    script = "pwd; echo $A; umask; id -u; test $$ = $(ps -o pgid= $$) && echo leader; echo $0"
+    script = "pwd; echo $A; umask; echo $0"
+    if "user" in options:
+        script += "; id -u; id -G"
+    if "start_new_session" in options or "process_group" in options:
+        script += "; test $$ = $(ps -o pgid= $$) && echo leader"
     return run(loop, script, **{"stdout": PIPE, **options})
 
 
@@ -328,7 +335,7 @@ def wait_until(condition):
 
 
 def waiting_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("asyncio-waitpid")]
+    return [t for t in threading.enumerate() if "waitpid" in t.name]
 
 
 @pytest.fixture(params=["pidfd", "thread"])
@@ -552,7 +559,14 @@ def descriptors():
         ("/no/such/program", {}, FileNotFoundError),
         ("/etc/passwd", {}, PermissionError),
         (TRUE, {"cwd": "/no/such/directory"}, FileNotFoundError),
-        (TRUE, {"user": "no such user"}, LookupError),
+        pytest.param(
+            TRUE,
+            {"user": "no such user"},
+            LookupError,
+            marks=pytest.mark.skipif(
+                sys.version_info < (3, 11), reason="3.10's Popen leaks its pipes then"
+            ),
+        ),
     ],
 )
 def test_what_does_not_start_costs_no_descriptor(loop, command, options, error):
