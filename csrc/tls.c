@@ -224,10 +224,15 @@ deliver(TlsObject *self, PyObject *data)
             feed(app, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
     }
     else {
-        PyObject *value = PyObject_CallMethodOneArg(
-            app, self->state->str_data_received, data);
-        result = value == NULL ? -1 : 0;
-        Py_XDECREF(value);
+        result = Streams_feed(self->state, app, PyBytes_AS_STRING(data),
+                              PyBytes_GET_SIZE(data));
+        if (result == 0) {
+            PyObject *value = PyObject_CallMethodOneArg(
+                app, self->state->str_data_received, data);
+            result = value == NULL ? -1 : 0;
+            Py_XDECREF(value);
+        }
+        result = Py_MIN(result, 0);
     }
     Py_DECREF(app);
     return result;
