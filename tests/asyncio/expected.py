@@ -3,7 +3,7 @@
 Only tests that replace or inspect private parts of CPython's own loop belong here, each with its
 reason. An entry is `(module, test, versions, reason)`: `test` is a pattern for `fnmatch` over
 "Class.test", `versions` the (major, minor) pairs it is about, or ALL. A test named here that does
-not fail is an error of this table.
+not fail is an error of this table, unless MAY_PASS names it too.
 """
 
 import fnmatch
@@ -49,6 +49,12 @@ EXPECTED = (
             "test_create_datagram_endpoint_no_addrinfo",
             "test_create_server_soreuseport_only_defined",
         )
+    ),
+    (
+        "test_unix_events",
+        "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_available",
+        ALL,
+        "takes os.sendfile out of the variable `os` of unix_events; ours calls it from C",
     ),
     *(
         (
@@ -102,6 +108,9 @@ EXPECTED = (
         "reads _read_ready_cb of the selector loop's transport and replaces its socket object",
     ),
 )
+
+# Of these, tests that end early, and well, when they lose a race of their own.
+MAY_PASS = {"TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket"}
 
 
 def find(module, test):
