@@ -153,6 +153,7 @@ static const transport_ops read_ops = {
     .flush = flush_nothing,
     .discard = Stream_discard,
     .abandon = Transport_abandon,
+    .keeps_open = true,
     .is_ordinary = is_io_error,
     .read_ready = read_ready,
     .receive = receive,
@@ -196,6 +197,7 @@ reader_gone(TransportObject *self)
 #define WRITE_OPS                                                       \
     .on_event = Stream_on_event, .flush = Stream_settle,                \
     .discard = Stream_discard, .abandon = Transport_abandon,            \
+    .keeps_open = true,                                                 \
     .read_ready = reader_gone, .write_ready = Stream_write_ready,       \
     .write_error = "Fatal write error on pipe transport"
 
@@ -500,7 +502,10 @@ Loop__make_write_pipe_transport(LoopObject *self, PyObject *const *args,
 static const char *
 repr_state(TransportObject *self)
 {
-    return !self->open ? " closed" : self->closing ? " closing" : "";
+    return self->abandoned ? ""
+        : !self->open      ? " closed"
+        : self->closing    ? " closing"
+                           : "";
 }
 
 static bool
@@ -512,10 +517,11 @@ has_selector(TransportObject *self)
 static PyObject *
 ReadPipeTransport_repr(TransportObject *self)
 {
-    const char *activity = !self->open ? "closed"
-        : !has_selector(self)          ? "open"
-        : self->reading                ? "polling"
-                                       : "idle";
+    const char *activity = self->abandoned ? "open"
+        : !self->open                      ? "closed"
+        : !has_selector(self)              ? "open"
+        : self->reading                    ? "polling"
+                                           : "idle";
     return PyUnicode_FromFormat("<ReadPipeTransport%s fd=%d %s>",
                                 repr_state(self), self->fd, activity);
 }
@@ -524,9 +530,9 @@ static PyObject *
 WritePipeTransport_repr(TransportObject *self)
 {
     if (!self->open || !has_selector(self)) {
-        return PyUnicode_FromFormat("<WritePipeTransport%s fd=%d %s>",
-                                    repr_state(self), self->fd,
-                                    self->open ? "open" : "closed");
+        return PyUnicode_FromFormat(
+            "<WritePipeTransport%s fd=%d %s>", repr_state(self), self->fd,
+            self->open || self->abandoned ? "open" : "closed");
     }
     return PyUnicode_FromFormat(
         "<WritePipeTransport%s fd=%d %s bufsize=%zu>", repr_state(self),
@@ -537,6 +543,22 @@ static PyObject *
 get__pipe(TransportObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->open ? self->sock : Py_None);
+}
+
+/* Whoever closes the file of a transport that outlived its loop can have it
+   forgotten, as asyncio's own tests do. */
+static int
+set__pipe(TransportObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (!self->abandoned || (value != NULL && value != Py_None)) {
+        PyErr_SetString(
+            PyExc_AttributeError,
+            "_pipe can be set to None only, and only when the loop "
+            "is closed");
+        return -1;
+    }
+    Py_CLEAR(self->sock);
+    return 0;
 }
 
 static PyObject *
@@ -583,7 +605,7 @@ static PyMemberDef ReadPipeTransport_members[] = {
 static PyGetSetDef ReadPipeTransport_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_loop", (getter)get__loop, NULL, NULL, NULL},
-    {"_pipe", (getter)get__pipe, NULL, NULL, NULL},
+    {"_pipe", (getter)get__pipe, (setter)set__pipe, NULL, NULL},
     {"_protocol", (getter)get__protocol, NULL, NULL, NULL},
     {NULL},
 };
@@ -623,7 +645,7 @@ static PyMemberDef WritePipeTransport_members[] = {
 };
 
 static PyGetSetDef WritePipeTransport_getset[] = {
-    {"_pipe", (getter)get__pipe, NULL, NULL, NULL},
+    {"_pipe", (getter)get__pipe, (setter)set__pipe, NULL, NULL},
     {NULL},
 };
 

@@ -491,7 +491,16 @@ Transport_abandon(TransportObject *self)
     self->conn_lost++;
     self->reading = self->writing = false;
     self->ops->discard(self);
-    release(self);
+    if (self->open && self->ops->keeps_open) {
+        Fds_release(self);
+        if (self->duplicate) {
+            close(self->fd);
+        }
+        self->abandoned = true;
+    }
+    else {
+        release(self);
+    }
     self->direct = NULL;
     Py_CLEAR(self->protocol);
     if (self->server != NULL && self->state->server_keeps_clients &&

@@ -32,6 +32,7 @@ typedef struct {
     ssize_t (*send)(int fd, struct iovec *parts, size_t count);
     size_t max_held_back;    /* bytes that may wait for a callback's end */
     const char *write_error; /* message of a report */
+    bool keeps_open;         /* its file, when the loop closes before it */
 } transport_ops;
 
 /* A protocol that needs no Python between itself and its transport. */
@@ -95,6 +96,7 @@ struct TransportObject {
     bool unwatchable; /* epoll refuses the descriptor: there is no uvhandle */
     bool duplicate;   /* `fd` is a duplicate of that of `sock` */
     bool closing;
+    bool abandoned; /* the loop was closed first, and the file is still open */
     bool reading, paused;
     bool buffered;  /* the protocol is a BufferedProtocol */
     bool filled;    /* the last read got as much as it had room for */

@@ -1057,12 +1057,17 @@ def test_loop_closes_with_an_open_pipe(side):
         transport, _ = loop.run_until_complete(connect(Events, file))
         with pytest.warns(ResourceWarning, match="unclosed transport <.*PipeTransport fd=.* open>"):
             loop.close()
-        assert file.closed
+        assert not file.closed
+        assert repr(transport).endswith(f"Transport fd={file.fileno()} open>")
         transport.close()
         assert transport.is_closing()
         if side == "write":
             transport.abort()
             transport.write(b"x")
+        with pytest.raises(AttributeError):
+            transport._pipe = 3
+        transport._pipe = None
+        assert transport._pipe is None
 
 
 def test_callbacks_run_in_the_context_of_whoever_connected(loop):
