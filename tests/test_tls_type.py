@@ -121,7 +121,7 @@ def test_never_initialised(kind):
             getattr(protocol, method)()
     with pytest.raises(AttributeError):
         protocol._write_appdata([b"x"])
-    transport = tls.TlsTransport.__new__(tls.TlsTransport)
+    transport = tls.SSLTransport.__new__(tls.SSLTransport)
     transport._closed = True
     with pytest.raises(AttributeError):
         transport.write(b"x")

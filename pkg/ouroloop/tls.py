@@ -13,17 +13,20 @@ from typing import Any
 
 from . import _core
 
-__all__ = ("TlsProtocol", "TlsTransport")
+__all__ = ("SSLTransport", "TlsProtocol")
 
 
 if sys.version_info < (3, 11):
     # Another design, which ends with this version.
     from asyncio.sslproto import SSLProtocol as TlsProtocol
-    from asyncio.sslproto import _SSLProtocolTransport as TlsTransport
+    from asyncio.sslproto import _SSLProtocolTransport as SSLTransport
 else:
 
-    class TlsTransport(_core.TlsTransport, sslproto._SSLProtocolTransport):
-        """What an application writes to."""
+    class SSLTransport(_core.TlsTransport, sslproto._SSLProtocolTransport):
+        """What an application writes to.
+
+        Programs, asyncio's tests among them, look for "ssl" in its name.
+        """
 
     class TlsProtocol(_core.TlsProtocol, sslproto.SSLProtocol):
         """Between a transport and an application's protocol.
@@ -36,11 +39,11 @@ else:
         # all that it shares with its transports.
         max_size = 0
 
-        def _get_app_transport(self) -> TlsTransport:
+        def _get_app_transport(self) -> SSLTransport:
             if self._app_transport is None:
                 if self._app_transport_created:
                     raise RuntimeError("Creating _SSLProtocolTransport twice")
-                self._app_transport = TlsTransport(self._loop, self)
+                self._app_transport = SSLTransport(self._loop, self)
                 self._app_transport_created = True
             return self._app_transport
 
