@@ -141,7 +141,7 @@ def popen_arguments(loop, options):
     if "user" in options:
         script += "; id -u; id -G"
     if "start_new_session" in options or "process_group" in options:
-        script += "; test $$ = $(ps -o pgid= $$) && echo leader"
+        script += "; read a b c d group rest </proc/$$/stat; test $$ = $group && echo leader"
     return run(loop, script, **{"stdout": PIPE, **options})
 
 
