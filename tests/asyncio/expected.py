@@ -50,12 +50,6 @@ EXPECTED = (
             "test_create_server_soreuseport_only_defined",
         )
     ),
-    (
-        "test_unix_events",
-        "SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_available",
-        ALL,
-        "takes os.sendfile out of the variable `os` of unix_events; ours calls it from C",
-    ),
     *(
         (
             "test_base_events",
