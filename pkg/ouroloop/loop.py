@@ -98,7 +98,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         # From 3.14 on asyncio keeps it under this name, a thread's if there
         # are no pidfds.
         if sys.version_info < (3, 14) or unix_events.can_use_pidfd():
-            self._watcher = ChildWatcher(self)
+            self._watcher = ChildWatcher()
 
     def _make_self_pipe(self) -> None:
         # libuv has its own way to wake the loop; only signals need a file

@@ -61,7 +61,7 @@ def chosen_child_watcher() -> bool:
     return method not in (None, events.AbstractEventLoopPolicy.get_child_watcher)
 
 
-class ChildWatcher(Base):  # type: ignore[misc]
+class ChildWatcher(Base):
     """Watches the children of one loop.
 
     The kernel gives a descriptor for each (a pidfd), which becomes readable
@@ -69,14 +69,15 @@ class ChildWatcher(Base):  # type: ignore[misc]
     signal handler nor the main thread.
     """
 
-    def __init__(self, loop: "Loop") -> None:
-        self._loop = loop
+    # It does not hold its loop: a closed one is freed when nobody else does.
+    def __init__(self) -> None:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._in_threads: Any = None
         self._pid = os.getpid()
 
     def add_child_handler(self, pid: int, callback: ExitCallback, transport: Any) -> None:
         """Call callback(pid, returncode, transport) when the child exits."""
+        loop: Loop = transport._loop
         process = transport.get_extra_info("subprocess")
         try:
             pidfd = os.pidfd_open(pid)
@@ -85,7 +86,7 @@ class ChildWatcher(Base):  # type: ignore[misc]
             self._watch_in_thread(process, callback, transport)
             return
         try:
-            self._loop._add_reader(pidfd, self._exited, pidfd, process, callback, transport)
+            loop._add_reader(pidfd, self._exited, loop, pidfd, process, callback, transport)
         except OSError:
             os.close(pidfd)
             self._watch_in_thread(process, callback, transport)
@@ -107,12 +108,13 @@ class ChildWatcher(Base):  # type: ignore[misc]
 
     def _exited(
         self,
+        loop: "Loop",
         pidfd: int,
         process: "subprocess.Popen[bytes]",
         callback: ExitCallback,
         transport: Any,
     ) -> None:
-        self._loop._remove_reader(pidfd)
+        loop._remove_reader(pidfd)
         del self._children[pidfd]
         os.close(pidfd)
         callback(process.pid, self._reap(process), transport)
