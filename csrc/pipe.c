@@ -272,8 +272,15 @@ as_bytes(PyObject *data)
 }
 
 static PyObject *
-WritePipeTransport_write(TransportObject *self, PyObject *data)
+WritePipeTransport_write(TransportObject *self, PyObject *const *args,
+                         Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const arg_spec spec = {"write", 1, 1, 1, {ARG(data)}};
+    PyObject *data;
+
+    if (parse_one_arg(self->state, &spec, args, nargs, kwnames, &data) < 0) {
+        return NULL;
+    }
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
         !PyMemoryView_Check(data)) {
         PyErr_Format(PyExc_AssertionError, "%R", data);
@@ -579,7 +586,7 @@ PyDoc_STRVAR(WritePipeTransport_doc,
 "The end of a pipe or terminal that is written to; see\n"
 "asyncio.WriteTransport.");
 PyDoc_STRVAR(write_doc,
-"write($self, data, /)\n--\n\n"
+"write($self, data)\n--\n\n"
 "Send bytes, a bytearray or a memoryview.\n\n"
 "What is written to a pipe in one callback goes out together when it ends.\n"
 "Raise AssertionError for anything else.");
@@ -631,7 +638,8 @@ static PyType_Spec ReadPipeTransport_spec = {
 };
 
 static PyMethodDef WritePipeTransport_methods[] = {
-    {"write", (PyCFunction)WritePipeTransport_write, METH_O, write_doc},
+    {"write", (PyCFunction)(void (*)(void))WritePipeTransport_write,
+     METH_FASTCALL | METH_KEYWORDS, write_doc},
     {"write_eof", (PyCFunction)WritePipeTransport_write_eof, METH_NOARGS,
      write_eof_doc},
     {"can_write_eof", (PyCFunction)WritePipeTransport_can_write_eof,

@@ -471,8 +471,18 @@ typedef struct {
 } TlsTransportObject;
 
 static PyObject *
-TlsTransport_write(TlsTransportObject *self, PyObject *data)
+TlsTransport_write(TlsTransportObject *self, PyObject *const *args,
+                   Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const arg_spec spec = {"write", 1, 1, 1, {ARG(data)}};
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &ouroloop_module);
+    module_state *state = module == NULL ? NULL : PyModule_GetState(module);
+    PyObject *data;
+
+    if (state == NULL ||
+        parse_one_arg(state, &spec, args, nargs, kwnames, &data) < 0) {
+        return NULL;
+    }
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
         !PyMemoryView_Check(data)) {
         PyObject *name =
@@ -490,12 +500,6 @@ TlsTransport_write(TlsTransportObject *self, PyObject *data)
         return any < 0 ? NULL : Py_NewRef(Py_None);
     }
     PyObject *protocol = Py_NewRef(self->ssl_protocol), *result = NULL;
-    PyObject *type = PyType_GetModuleByDef(Py_TYPE(self), &ouroloop_module);
-    module_state *state = type == NULL ? NULL : PyModule_GetState(type);
-    if (state == NULL) {
-        Py_DECREF(protocol);
-        return NULL;
-    }
     if (PyObject_TypeCheck(protocol, state->TlsProtocolType)) {
         result = none_unless(Tls_write((TlsObject *)protocol, data, false));
     }
@@ -555,13 +559,14 @@ TlsTransport_dealloc(TlsTransportObject *self)
 PyDoc_STRVAR(TlsTransport_doc,
 "What of asyncio's SSL transport runs per write.");
 PyDoc_STRVAR(write_doc,
-"write($self, data, /)\n--\n\n"
+"write($self, data)\n--\n\n"
 "Send bytes, a bytearray or a memoryview; what is written in one callback\n"
 "goes out together when it ends.\n\n"
 "Raise TypeError for anything else.");
 
 static PyMethodDef TlsTransport_methods[] = {
-    {"write", (PyCFunction)TlsTransport_write, METH_O, write_doc},
+    {"write", (PyCFunction)(void (*)(void))TlsTransport_write,
+     METH_FASTCALL | METH_KEYWORDS, write_doc},
     {NULL},
 };
 

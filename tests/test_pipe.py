@@ -925,8 +925,11 @@ def test_many_writes_of_a_callback_are_one(loop):
         with pipe() as (reader, writer):
             transport, _ = await loop.connect_write_pipe(Events, writer)
             fcntl.fcntl(writer, fcntl.F_SETFL, os.O_NONBLOCK | os.O_DIRECT)
-            for _ in range(3):
+            for _ in range(2):
                 transport.write(b"abc")
+            transport.write(data=b"abc")
+            with pytest.raises(TypeError, match="argument"):
+                transport.write()
             await turns()
             # The kernel keeps what one system call wrote as a packet.
             assert reader.read(100) == b"abcabcabc"

@@ -31,7 +31,9 @@ OVERHEAD = 17  # of TLS 1.3: the type of the content, and its tag
 def test_writes_of_one_callback_are_one_record(loop):
     async def main():
         async with client_and_peer() as (transport, _, peer):
-            transport.write(b"one,")
+            transport.write(data=b"one,")
+            with pytest.raises(TypeError, match="argument"):
+                transport.write()
             transport.write(bytearray(b"two,"))
             transport.writelines([memoryview(b"three,"), b"", b"four"])
             await turns()

@@ -50,9 +50,13 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
 @final
 class ReadPipeTransport(asyncio.ReadTransport):
     max_size: ClassVar[int]
+    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...
 
 @final
-class WritePipeTransport(asyncio.WriteTransport): ...
+class WritePipeTransport(asyncio.WriteTransport):
+    def is_reading(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 @disjoint_base
 class TlsProtocol:
@@ -62,7 +66,7 @@ class TlsProtocol:
 
 @disjoint_base
 class TlsTransport(asyncio.Transport):
-    def write(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
 @disjoint_base
 class Loop:
