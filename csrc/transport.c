@@ -585,9 +585,12 @@ queue_connection_made(TransportObject *self)
     PyObject *argument = (PyObject *)self;
     PyObject *method =
         PyObject_GetAttr(self->protocol, self->state->str_connection_made);
+    /* In asyncio what it changes there is not seen by what comes later, unless
+       the user gave a context. */
+    PyObject *context = self->one_context ? self->context : NULL;
     HandleObject *handle = method == NULL
         ? NULL
-        : Handle_new(loop, method, &argument, 1, self->context);
+        : Handle_new(loop, method, &argument, 1, context);
     int result = -1;
 
     if (handle != NULL &&

@@ -17,7 +17,7 @@ import warnings
 import pytest
 
 # Their assertions are to explain themselves as those of test files do.
-pytest.register_assert_rewrite("features", "network")
+pytest.register_assert_rewrite("features", "network", "setups")
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 PROJECT = os.path.dirname(TESTS)
