@@ -152,7 +152,8 @@ def programs_that_do_not_start(loop, program):
 
 @case
 def order_of_calls(loop):
-    return tell(loop, "printf 1; exec >&-; sleep 0.05; printf 2 >&2; exec 2>&-; sleep 0.05; exit 7")
+    steps = "printf 1", "exec >&-", "printf 2 >&2", "exec 2>&-", "exec <&-", "exit 7"
+    return tell(loop, "; sleep 0.05; ".join(steps))
 
 
 @case
@@ -183,8 +184,14 @@ def closed_while_it_runs(loop):
 @cases("terminate", "kill", "send_signal")
 def signals_after_the_exit(loop, method):
     async def main():
-        process = await asyncio.create_subprocess_exec(TRUE)
-        await process.wait()
+        # Whether it is known to be gone depends on whether wait() had to wait.
+        reading, writing = os.pipe()
+        process = await asyncio.create_subprocess_exec("cat", stdin=reading)
+        os.close(reading)
+        waiting = asyncio.ensure_future(process.wait())
+        await turns()
+        os.close(writing)
+        await waiting
         try:
             getattr(process, method)(*([signal.SIGUSR1] if method == "send_signal" else []))
         except ProcessLookupError:
@@ -335,7 +342,7 @@ def wait_until(condition):
 
 
 def waiting_threads():
-    return [t for t in threading.enumerate() if "waitpid" in t.name]
+    return {t for t in threading.enumerate() if "waitpid" in t.name}
 
 
 @pytest.fixture(params=["pidfd", "thread"])
@@ -354,11 +361,12 @@ def test_no_signal_handler_and_no_child_watcher(loop, monkeypatch):
     before = signal.getsignal(signal.SIGCHLD)
     if sys.version_info < (3, 14):
         monkeypatch.setattr(asyncio.get_event_loop_policy(), "_watcher", None)
+    threads = waiting_threads()
 
     async def main():
         process = await asyncio.create_subprocess_exec("sleep", "0.05")
         assert signal.getsignal(signal.SIGCHLD) == before == signal.SIG_DFL
-        assert not waiting_threads()
+        assert waiting_threads() <= threads
         return await process.wait()
 
     assert loop.run_until_complete(main()) == 0
@@ -367,9 +375,11 @@ def test_no_signal_handler_and_no_child_watcher(loop, monkeypatch):
 
 
 def test_both_ways_to_watch(loop, watching):
+    threads = waiting_threads()
+
     async def main():
         process = await asyncio.create_subprocess_shell("read x; exit 6", stdin=PIPE)
-        assert len(waiting_threads()) == (watching == "thread")
+        assert len(waiting_threads() - threads) == (watching == "thread")
         await process.communicate(b"x\n")
         return await process.wait()
 
@@ -471,7 +481,7 @@ async def started_and_waited(*command):
 def test_loop_closes_while_a_child_runs(watching, ends):
     """No descriptor and no zombie stays behind."""
     gc.collect()
-    before = set(os.listdir("/proc/self/fd"))
+    threads, before = waiting_threads(), set(os.listdir("/proc/self/fd"))
     loop = ouroloop.new_event_loop()
 
     async def main():
@@ -495,9 +505,9 @@ def test_loop_closes_while_a_child_runs(watching, ends):
         del process
         gc.collect()
         wait_until(lambda: not exists(pid))
-        wait_until(lambda: not waiting_threads())
+        wait_until(lambda: waiting_threads() <= threads)
         gc.collect()
-    wait_until(lambda: set(os.listdir("/proc/self/fd")) == before)
+    wait_until(lambda: set(os.listdir("/proc/self/fd")) <= before)
 
 
 # --- threads and forks
@@ -667,8 +677,10 @@ def test_cancelled_while_it_is_created(loop, turns_before):
             return
         await process.communicate()
 
+    others = subprocess_children()
+
     async def settle():
-        await until(lambda: not subprocess_children())
+        await until(lambda: subprocess_children() <= others)
         await turns()
 
     loop.run_until_complete(main())
@@ -682,7 +694,7 @@ def test_cancelled_while_it_is_created(loop, turns_before):
 def subprocess_children():
     """The children of this process."""
     with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
-        return file.read().split()
+        return set(file.read().split())
 
 
 # --- child watchers that a program has chosen, until 3.13

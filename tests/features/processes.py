@@ -193,7 +193,10 @@ POPEN_OPTIONS = {
     "umask": ({"umask": 0o077}, "umask"),
     "pass_fds": ({"pass_fds": (0,)}, "echo"),
     "close_fds": ({"close_fds": False}, "echo"),
-    "start_new_session": ({"start_new_session": True}, "[ $$ = $(ps -o sid= -p $$) ] && echo yes"),
+    "start_new_session": (
+        {"start_new_session": True},
+        "read pid name state ppid pgrp sid rest </proc/$$/stat; [ $$ = $sid ] && echo yes",
+    ),
     "preexec_fn": ({"preexec_fn": os.getpid}, "echo"),
     "restore_signals": ({"restore_signals": False}, "echo"),
     "executable": ({"executable": "/bin/sh"}, "echo $0"),
@@ -212,6 +215,7 @@ async def popen_arguments(loop):
     assert seen["cwd"][1] == b"/\n"
     assert seen["env"][1] == b"yes\n"
     assert seen["umask"][1] == b"0077\n"
+    assert seen["start_new_session"][1] == b"yes\n"
     return seen
 
 
