@@ -558,12 +558,30 @@ Future_alloc(module_state *state)
 }
 
 PyObject *
+Future_replacement(PyObject *module, PyObject *name, PyTypeObject *stock,
+                   PyTypeObject *own)
+{
+    PyObject *type = PyDict_GetItemWithError(PyModule_GetDict(module), name);
+
+    if (type == (PyObject *)stock || type == (PyObject *)own) {
+        return NULL;
+    }
+    return type;
+}
+
+PyObject *
 Future_create(LoopObject *loop)
 {
     module_state *state = loop->state;
     PyObject *type = (PyObject *)state->FutureType;
+    PyObject *other =
+        Future_replacement(state->futures, state->str_Future,
+                           state->stock.FutureType, state->FutureType);
 
-    if (type != NULL && Loop_is_direct(loop)) {
+    if (other != NULL) {
+        type = other;
+    }
+    else if (type != NULL && Loop_is_direct(loop)) {
         FutureObject *self = Future_alloc(state);
         if (self != NULL) {
             self->loop = Py_NewRef(loop);
@@ -574,12 +592,14 @@ Future_create(LoopObject *loop)
     if (type == NULL) {
         type = (PyObject *)state->stock.FutureType;
     }
+    Py_INCREF(type); /* its module may lose it meanwhile */
     PyObject *kwargs = PyDict_New(), *result = NULL;
     if (kwargs != NULL &&
         PyDict_SetItem(kwargs, state->str_loop, (PyObject *)loop) == 0) {
         result = PyObject_Call(type, state->stock.no_args, kwargs);
     }
     Py_XDECREF(kwargs);
+    Py_DECREF(type);
     return result;
 }
 

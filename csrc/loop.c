@@ -352,7 +352,9 @@ Loop_create_task(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
 
     if (nargs > 1 ||
-        (self->task_factory != NULL && self->task_factory != Py_None)) {
+        (self->task_factory != NULL && self->task_factory != Py_None) ||
+        Future_replacement(state->tasks, state->str_Task,
+                           state->stock.TaskType, state->TaskType) != NULL) {
         return create_task_by_stock(self, args, nargs, kwnames);
     }
     for (Py_ssize_t i = 0; i < nkw; i++) {

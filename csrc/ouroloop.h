@@ -366,8 +366,13 @@ void Proof_clear(module_state *state);
 /* future.c -- Future */
 
 int Future_setup_type(PyObject *module, module_state *state);
-/* New pending future of the loop (asyncio.Future where ours cannot be). */
+/* New pending future of the loop (asyncio.Future where ours cannot be, or
+   what a program has put in the place of that).  May run Python. */
 PyObject *Future_create(LoopObject *loop);
+/* What a program has put in the place of a type of asyncio's, by name in the
+   module where asyncio looks for it.  Borrowed; NULL: nothing. */
+PyObject *Future_replacement(PyObject *module, PyObject *name,
+                             PyTypeObject *stock, PyTypeObject *own);
 /* Set a result unless the future is done already.  For any future type. */
 int Future_resolve(LoopObject *loop, PyObject *future, PyObject *result);
 /* The state of the module, from any Future or Task; NULL: exception. */

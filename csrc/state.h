@@ -14,6 +14,8 @@
 
 /* Interned strings, as state->str_<name>. */
 #define STATE_STRINGS(X)                                                   \
+    X(Future)                                                              \
+    X(Task)                                                                \
     X(_app_transport)                                                      \
     X(_asyncio_future_blocking)                                            \
     X(_attach)                                                             \
@@ -120,7 +122,9 @@
 
 /* Objects of the standard library, as state-><name>. */
 #define STATE_IMPORTS(X)                                                   \
+    X("asyncio", futures)                                                  \
     X("asyncio", sslproto)                                                 \
+    X("asyncio", tasks)                                                    \
     X("asyncio.base_events", BaseEventLoop)                                \
     X("asyncio.base_events", Server)                                       \
     X("asyncio.base_events", _check_ssl_socket)                            \

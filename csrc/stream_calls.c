@@ -298,7 +298,7 @@ start_waiting(StreamCallObject *self, reader_view *view, PyObject **result)
     module_state *state = self->state;
     PyObject *future = Future_create((LoopObject *)view->loop);
 
-    if (future == NULL ||
+    if (future == NULL || Py_TYPE(future) != state->FutureType ||
         PyDict_SetItem(view->dict, state->str__waiter, future) < 0) {
         Py_XDECREF(future);
         return PYGEN_ERROR;

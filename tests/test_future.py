@@ -672,3 +672,33 @@ def test_resolve_leaves_done_futures_alone(loop):
         return task.cancelled()
 
     assert loop.run_until_complete(main())
+
+
+def test_a_future_type_put_in_the_place_of_asyncios(loop, monkeypatch):
+    """asyncio's loops look futures.Future up at each call, and nest_asyncio replaces it."""
+    stock = asyncio.futures.Future
+    for Type in (type("Own", (asyncio.futures._PyFuture,), {}), type("OwnC", (stock,), {})):
+        monkeypatch.setattr(asyncio.futures, "Future", Type)
+        for debug in (False, True):
+            loop.set_debug(debug)
+            future = loop.create_future()
+            assert type(future) is Type
+            assert future.get_loop() is loop
+            loop.call_soon(future.set_result, "result")
+            assert loop.run_until_complete(future) == "result"
+        loop.set_debug(False)
+        # What waits inside of the loop.
+        assert loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    for Type in (ouroloop.Future, stock):
+        monkeypatch.setattr(asyncio.futures, "Future", Type)
+        assert type(loop.create_future()) is ouroloop.Future
+
+    def refuse(**kwargs):
+        del asyncio.futures.Future
+        raise ZeroDivisionError(kwargs)
+
+    monkeypatch.setattr(asyncio.futures, "Future", refuse)
+    with pytest.raises(ZeroDivisionError, match="loop"):
+        loop.create_future()
+    assert type(loop.create_future()) is ouroloop.Future
+    asyncio.futures.Future = stock

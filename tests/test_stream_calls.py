@@ -234,3 +234,21 @@ def test_drain_raises_what_the_reader_has(loop):
 
 def test_large_results_are_not_kept(run_script):
     assert run_script("stream_calls.py", "kept").stdout.splitlines()[-1] == "0"
+
+
+def test_a_future_type_of_the_programs(loop, monkeypatch):
+    Own = type("Own", (asyncio.futures._PyFuture,), {})
+
+    @on(loop)
+    async def _(connection):
+        monkeypatch.setattr(asyncio.futures, "Future", Own)
+        task = await connection.waiting(connection.reader.readexactly(5000))
+        for part in (b"x" * 100, b"x" * 5000):
+            connection.peer.send(part)
+            while not connection.reader._buffer:
+                await asyncio.sleep(0)
+            waiter = connection.reader._waiter
+            assert waiter is None or type(waiter) is Own
+        assert await task == b"x" * 5000
+        monkeypatch.undo()
+        assert await connection.reader.readexactly(100) == b"x" * 100

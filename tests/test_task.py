@@ -765,3 +765,25 @@ def test_debug_mode_keeps_where_it_was_made(loop):
     assert task._source_traceback[-1].name == "test_debug_mode_keeps_where_it_was_made"
     assert "created at" in repr(task)
     loop.run_until_complete(task)
+
+
+def test_a_task_type_put_in_the_place_of_asyncios(loop, monkeypatch):
+    """asyncio's loops look tasks.Task up at each call, and nest_asyncio replaces it."""
+    stock = asyncio.tasks.Task
+    for Type in (type("Own", (asyncio.tasks._PyTask,), {}), type("OwnC", (stock,), {})):
+        monkeypatch.setattr(asyncio.tasks, "Task", Type)
+
+        async def main(Type=Type):
+            made = [loop.create_task(give(1)), loop.create_task(coro=give(2), name="named")]
+            assert [type(task) for task in made] == [Type, Type]
+            assert made[1].get_name() == "named"
+            return await asyncio.gather(*made)
+
+        task = loop.create_task(main())
+        assert type(task) is Type
+        assert loop.run_until_complete(task) == [1, 2]
+    for Type in (ouroloop.Task, stock):
+        monkeypatch.setattr(asyncio.tasks, "Task", Type)
+        task = loop.create_task(nothing())
+        assert type(task) is ouroloop.Task
+        loop.run_until_complete(task)

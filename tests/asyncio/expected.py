@@ -14,11 +14,6 @@ LIMIT = 3.0
 
 ALL = ((3, 10), (3, 11), (3, 12), (3, 13), (3, 14), (3, 15))
 
-PYTHON_TWINS = (
-    "puts the Python twins of asyncio's C types and functions into asyncio.events, .futures and "
-    ".tasks; our loop makes its own C tasks, which go by the C registers"
-)
-
 EXPECTED = (
     (
         "test_events",
@@ -67,27 +62,6 @@ EXPECTED = (
         "BaseEventLoopWithSelectorTests.test_log_slow_callbacks",
         ALL,
         "replaces the variable `logger` of base_events; ours goes to the same logger by its name",
-    ),
-    *(
-        (
-            "test_events",
-            f"TestPyGetEventLoop.{test}",
-            ((3, 14), (3, 15)),
-            PYTHON_TWINS,
-        )
-        for test in (
-            "test_get_event_loop_new_process",
-            "test_get_event_loop_returns_running_loop",
-            "test_get_event_loop_returns_running_loop2",
-            "test_get_running_loop_already_running",
-        )
-    ),
-    ("test_graph", "TestCallStackPy.*", ((3, 14), (3, 15)), PYTHON_TWINS),
-    (
-        "test_free_threading",
-        "Test*PyFreeThreading.test_all_tasks_from_other_thread_includes_eager_tasks",
-        ((3, 14), (3, 15)),
-        PYTHON_TWINS,
     ),
     (
         "test_sslproto",
