@@ -236,6 +236,14 @@ compat_current_context(void)
 /* 3.12 gave transports a writelines() that does not join.  Drop with 3.11. */
 #define COMPAT_WRITELINES_JOINS (PY_VERSION_HEX < 0x030C0000)
 
+/* 3.14's writelines() leaves out what is empty, of whatever type, and looks at
+   nothing once the connection is lost.  Drop with 3.13. */
+#define COMPAT_WRITELINES_SKIPS (PY_VERSION_HEX >= 0x030E0000)
+
+/* Until 3.11 what the kernel does not take waits in a bytearray.  Drop with
+   3.11. */
+#define COMPAT_UNSENT_IS_BYTEARRAY (PY_VERSION_HEX < 0x030C0000)
+
 /* 3.14 says precisely what write() takes.  Drop with 3.13. */
 #if PY_VERSION_HEX >= 0x030E0000
 #define COMPAT_WRITABLE "bytes, bytearray, or memoryview object"

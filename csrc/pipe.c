@@ -254,21 +254,33 @@ write_lost(TransportObject *self)
     Py_RETURN_NONE;
 }
 
-/* What os.write() would take, as a bytes object that stays as it is. */
+/* The set exception ends the pipe, unless there is something that waits before
+   it.  Runs Python. */
 static PyObject *
-as_bytes(PyObject *data)
+refuse(TransportObject *self, PyObject *data)
 {
-    Py_buffer view;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *result = NULL;
 
-    if (PyBytes_CheckExact(data)) {
-        return Py_NewRef(data);
-    }
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+    if (Stream_settle(self) < 0) {
+        Py_DECREF(exc);
         return NULL;
     }
-    PyObject *bytes = PyBytes_FromStringAndSize(view.buf, view.len);
-    PyBuffer_Release(&view);
-    return bytes;
+    if (self->closing) {
+        result = write_lost(self);
+    }
+    else if (self->unsent > 0) {
+        PyErr_Format(PyExc_TypeError, "can't concat %.100s to bytearray",
+                     Py_TYPE(data)->tp_name);
+    }
+    else {
+        PyErr_SetRaisedException(Py_NewRef(exc));
+        if (Transport_fatal_error(self, self->ops->write_error) == 0) {
+            result = Py_NewRef(Py_None);
+        }
+    }
+    Py_DECREF(exc);
+    return result;
 }
 
 static PyObject *
@@ -293,13 +305,9 @@ WritePipeTransport_write(TransportObject *self, PyObject *const *args,
     if (self->closing) {
         return write_lost(self);
     }
-    PyObject *bytes = as_bytes(data);
+    PyObject *bytes = Stream_copy(data);
     if (bytes == NULL) {
-        if (Transport_fatal_error(self,
-                                  "Fatal write error on pipe transport") < 0) {
-            return NULL;
-        }
-        Py_RETURN_NONE;
+        return refuse(self, data);
     }
     if (self->unsent > 0 &&
         self->unsent + (size_t)PyBytes_GET_SIZE(bytes) >

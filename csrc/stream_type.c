@@ -45,6 +45,32 @@ Stream_write(TransportObject *self, PyObject *bytes)
     return Stream_queue(self, bytes) < 0 ? -1 : Stream_send_later(self);
 }
 
+/* data is not one piece of memory, as the set exception says: that ends the
+   connection, behind what was written before.  -1 with any exception.  Runs
+   Python. */
+static int
+refuse_pieces(TransportObject *self, PyObject *data)
+{
+    if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    int lost = Stream_settle(self) < 0 ? -1 : Transport_is_lost(self);
+
+    if (lost != 0) {
+        Py_DECREF(exc);
+        return lost < 0 ? -1 : 0;
+    }
+    if (COMPAT_UNSENT_IS_BYTEARRAY && self->unsent > 0) {
+        Py_DECREF(exc);
+        PyErr_Format(PyExc_TypeError, "can't set bytearray slice from %.100s",
+                     Py_TYPE(data)->tp_name);
+        return -1;
+    }
+    PyErr_SetRaisedException(exc);
+    return Transport_fatal_error(self, self->ops->write_error);
+}
+
 static PyObject *
 write_data(TransportObject *self, PyObject *data)
 {
@@ -71,10 +97,10 @@ write_data(TransportObject *self, PyObject *data)
     }
     /* What may still change is copied; so is what may run Python when it is
        let go. */
-    PyObject *bytes =
-        PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromObject(data);
-    if (bytes == NULL || Stream_queue(self, bytes) < 0 ||
-        Stream_send_later(self) < 0) {
+    PyObject *bytes = Stream_copy(data);
+    if (bytes == NULL
+            ? refuse_pieces(self, data) < 0
+            : Stream_queue(self, bytes) < 0 || Stream_send_later(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -92,9 +118,9 @@ join(PyObject *list)
     return joined;
 }
 
-/* A list of bytes objects, checked as memoryview() checks. */
+/* A list of bytes objects and of memoryviews of all else. */
 static PyObject *
-as_bytes_list(PyObject *iterable)
+as_views(PyObject *iterable)
 {
     PyObject *list = PySequence_List(iterable);
 
@@ -103,16 +129,33 @@ as_bytes_list(PyObject *iterable)
         if (PyBytes_CheckExact(item)) {
             continue;
         }
-        PyObject *view = PyMemoryView_FromObject(item);
-        PyObject *bytes = view == NULL ? NULL : PyBytes_FromObject(view);
-        Py_XDECREF(view);
-        if (bytes == NULL) {
+        int empty = COMPAT_WRITELINES_SKIPS ? PyObject_Not(item) : 0;
+        PyObject *view = empty == 0 ? PyMemoryView_FromObject(item)
+            : empty > 0             ? PyBytes_FromStringAndSize(NULL, 0)
+                                    : NULL;
+        if (view == NULL) {
             Py_CLEAR(list);
             break;
         }
-        PyList_SetItem(list, i, bytes);
+        PyList_SetItem(list, i, view);
     }
     return list;
+}
+
+/* Turn the views into bytes.  1; 0: there is one that cannot be, which ended
+   the connection; -1 with any exception. */
+static int
+copy_views(TransportObject *self, PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        PyObject *bytes = Stream_copy(item);
+        if (bytes == NULL) {
+            return refuse_pieces(self, item);
+        }
+        PyList_SetItem(list, i, bytes);
+    }
+    return 1;
 }
 
 static PyObject *
@@ -135,13 +178,22 @@ write_chunks(TransportObject *self, PyObject *chunks)
     if (any <= 0) {
         return any < 0 ? NULL : Py_NewRef(Py_None);
     }
-    list = as_bytes_list(chunks);
+    int lost = COMPAT_WRITELINES_SKIPS ? Transport_is_lost(self) : 0;
+    if (lost != 0) {
+        return lost < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    list = as_views(chunks);
     if (list == NULL) {
         return NULL;
     }
-    int lost = Transport_is_lost(self);
+    lost = Transport_is_lost(self);
     if (lost != 0) {
         result = lost < 0 ? NULL : Py_NewRef(Py_None);
+        goto done;
+    }
+    int copied = copy_views(self, list);
+    if (copied <= 0) {
+        result = copied < 0 ? NULL : Py_NewRef(Py_None);
         goto done;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {

@@ -48,6 +48,22 @@ queue_make_room(write_queue *queue)
     return 0;
 }
 
+PyObject *
+Stream_copy(PyObject *data)
+{
+    Py_buffer view;
+
+    if (PyBytes_CheckExact(data)) {
+        return Py_NewRef(data);
+    }
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(view.buf, view.len);
+    PyBuffer_Release(&view);
+    return bytes;
+}
+
 int
 Stream_queue(TransportObject *self, PyObject *bytes)
 {

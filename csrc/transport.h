@@ -346,6 +346,8 @@ void StreamMethods_clear(module_state *state);
 
 /* stream_write.c -- bytes out of a stream transport */
 
+/* What os.write() would take, as a bytes object that stays as it is.  New. */
+PyObject *Stream_copy(PyObject *data);
 /* Append to what is to be sent.  Steals the reference, also on failure. */
 int Stream_queue(TransportObject *self, PyObject *bytes);
 /* Send it when the callback that runs now ends, or at once if none runs or it

@@ -606,6 +606,26 @@ def write_with_gaps(loop):
     return writing(loop, lambda t, p, r: t.write(memoryview(b"abcdef")[::2]))
 
 
+@cases("sent", "not sent")
+def write_with_gaps_behind_others(loop, how):
+    async def act(transport, protocol, reader):
+        transport.write(b"x" * (1 if how == "sent" else 500_000))
+        try:
+            transport.write(memoryview(b"abcdef")[::2])
+        except TypeError as error:
+            protocol.calls.append(str(error))
+        protocol.calls.append(transport.is_closing())
+        transport.close()
+        protocol.calls.append(await drained(reader))
+
+    return writing(loop, act)
+
+
+@cases(b"", bytearray(), memoryview(b""))
+def write_nothing(loop, nothing):
+    return writing(loop, lambda t, p, r: [t.write(nothing), t.writelines([nothing]), t.close()][2])
+
+
 @case
 def connection_lost_fails(loop):
     return writing(loop, lambda t, p, r: t.close(), lost=fail)
