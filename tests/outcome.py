@@ -98,6 +98,8 @@ class Outcome:
         text = re.sub(r"<[\w.]*TaskStep\w* object", "<TaskStep object", text)
         text = re.sub(r"0x[0-9a-f]+", "0x...", text)
         text = re.sub(r"\bTask-\d+", "Task-N", text)
+        # Also where reprlib has cut it.
+        text = re.sub(r"[fd]{0,2}=\d+ polling", "fd polling", text)
         text = re.sub(r"\bfd=\d+|File descriptor \d+", "fd", text)
         return re.sub(r"\b\d{5}\b", "PORT", text)
 

@@ -306,6 +306,36 @@ def protocol_fails(loop, method):
     return loop.run_until_complete(pair(loop, proper_eof, lambda: Notes(fails)))
 
 
+@cases("pause", "resume")
+def flow_control_fails(loop, name):
+    size = 4 << 20
+
+    class Paused(Notes):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.write(bytes(size))
+
+        def pause_writing(self):
+            self.note("pause")
+
+        def resume_writing(self):
+            self.note("resume")
+            if self.fails != "resume":
+                self.transport.close()
+
+    async def serve(peer):
+        await peer.handshake()
+        # So that the writer waits.
+        await asyncio.sleep(0.02)
+        left = size
+        while left > 0:
+            left -= len(await peer.run(peer.tls.read, 1 << 20))
+        await peer.close()
+        peer.sock.close()
+
+    return loop.run_until_complete(pair(loop, serve, lambda: Paused(name)))
+
+
 class BufferedNotes(Notes, asyncio.BufferedProtocol):
     """The same for a BufferedProtocol, with what it says to get_buffer()."""
 

@@ -634,6 +634,51 @@ async def out_of_descriptors(loop, name):
             return seen
 
 
+@case("TCP", "unix")
+async def no_descriptor_to_accept_with(loop, kind):
+    """The server says so, waits a second, and takes whoever is still there."""
+    reports, delays, made = [], set(), []
+
+    def call_later(delay, callback, *arguments, **options):
+        if delay == 1:
+            delays.add(delay)
+            delay = 0.01
+        return type(loop).call_later(loop, delay, callback, *arguments, **options)
+
+    def factory():
+        made.append(Notes())
+        return made[-1]
+
+    def report(loop, context):
+        error = context["exception"]
+        reports.append((sorted(context), context["message"], type(error), str(error)))
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as clients:
+        if kind == "TCP":
+            server = await loop.create_server(factory, "127.0.0.1", 0)
+        else:
+            server = await loop.create_unix_server(factory, f"{folder}/socket")
+        await hello(loop)
+        family, where = server.sockets[0].family, server.sockets[0].getsockname()
+        socks = [clients.enter_context(socket.socket(family)) for _ in range(3)]
+        with no_descriptors():
+            loop.set_exception_handler(report)
+            loop.call_later = call_later
+            for sock in socks:
+                sock.connect(where)
+            await until(lambda: reports)
+            seen = [len(made), await hello(loop)]
+        await until(lambda: len(made) == 3 and all(each.transport for each in made))
+        del loop.call_later
+        for sock in socks:
+            sock.close()
+        for each in made:
+            await ended(each)
+        server.close()
+    # Some versions of asyncio say it several times at once.
+    return seen, sorted(set(map(repr, reports))), delays, [each.events for each in made]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("new_loop", [stock_loop, ouroloop.new_event_loop])
 def test_no_descriptor_for_a_loop(new_loop, monkeypatch):

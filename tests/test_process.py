@@ -181,6 +181,52 @@ def closed_while_it_runs(loop):
     return tell(loop, "exec sleep 100", act, stdin=None, stdout=None, stderr=None)
 
 
+FAILURES = ZeroDivisionError, asyncio.CancelledError
+TOLD = "made", "data", "pipe", "exited", "lost"
+
+
+@cases(*[(call, error) for call in TOLD for error in FAILURES])
+def protocol_fails(loop, what):
+    call, error = what
+
+    class Fails(Told):
+        def fail(self, name):
+            if name == call:
+                raise error("in the protocol")
+
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.fail("made")
+
+        def pipe_data_received(self, fd, data):
+            super().pipe_data_received(fd, data)
+            self.fail("data")
+
+        def pipe_connection_lost(self, fd, exc):
+            super().pipe_connection_lost(fd, exc)
+            self.fail("pipe")
+
+        def process_exited(self):
+            super().process_exited()
+            self.fail("exited")
+
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            self.fail("lost")
+
+    async def main():
+        # One pipe, which ends long before the process: the order is always the same.
+        command = "printf 1; exec >&-; sleep 0.03; exit 7"
+        transport, protocol = await loop.subprocess_shell(Fails, command, stdin=None, stderr=None)
+        await asyncio.wait([protocol.lost], timeout=TIMEOUT)
+        await turns()
+        code = transport.get_returncode()
+        transport.close()
+        return protocol.calls, code
+
+    return loop.run_until_complete(main())
+
+
 @cases("terminate", "kill", "send_signal")
 def signals_after_the_exit(loop, method):
     async def main():
