@@ -11,6 +11,7 @@ import runpy
 import sys
 import types
 from importlib.machinery import SourceFileLoader
+from typing import Any
 
 from ouroloop import install
 
@@ -51,7 +52,8 @@ def run_script(path: str, args: list[str]) -> None:
     main.__file__ = file
     if sys.version_info < (3, 15):
         main.__cached__ = None
-    main.__loader__ = SourceFileLoader("__main__", file)
+    loader: Any = SourceFileLoader("__main__", file)
+    main.__loader__ = loader
     exec(compile(source, file, "exec", dont_inherit=True), main.__dict__)
 
 

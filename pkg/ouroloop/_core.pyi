@@ -105,7 +105,8 @@ class Loop:
     ) -> asyncio.TimerHandle: ...
     def time(self) -> float: ...
     def create_future(self) -> asyncio.Future[Any]: ...
-    if sys.version_info >= (3, 14):
+    # eager_start: from 3.13.3 on.
+    if sys.version_info >= (3, 13):
         def create_task(
             self,
             coro: _CoroutineLike[_T],

@@ -222,7 +222,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         except OSError:
             sock.close()  # The client has gone already.
             return
-        keywords = {} if context is None else {"context": context.copy()}
+        keywords: dict[str, Any] = {} if context is None else {"context": context.copy()}
         accepting = self._accept_connection2(
             protocol_factory, sock, extra, sslcontext, server, *timeouts, **keywords
         )
