@@ -1,486 +1,390 @@
-"""Random asyncio programs as data, and a machine that runs one and writes down what happens.
+"""Random asyncio programs as data: how a seed makes one, how one is made smaller, how one reads.
 
-A program is a list of tasks, a task a list of statements, a statement a tuple of a name and its
-arguments. Nothing in a program depends on the wall clock, so two loops that follow asyncio's order
-of events write down the same trace, event by event.
+A program is a list of tasks, a task a list of statements, a statement a tuple of a name, a number
+that chooses what it works on, and the bodies of the tasks that it starts. What runs a program is in
+machine.py; nothing in one depends on the wall clock, so two loops that follow asyncio's order of
+events write down the same trace, event by event.
 """
 
-import asyncio
-import contextvars
-import gc
 import random
 import sys
 
 FUTURES = 4
-ROUNDS = 40
-PATIENCE = 100
+NUMBERS = 12
 
-SIMPLE = (
-    "sleep0",
-    "await_future",
-    "await_task",
-    "set_result",
-    "set_exception",
-    "cancel_future",
-    "cancel_task",
-    "cancel_self",
-    "call_soon",
-    "call_soon_threadsafe",
-    "call_later_0",
-    "call_at_past",
-    "cancel_handle",
-    "add_done_callback",
-    "remove_done_callback",
-    "set_variable",
-    "in_context",
-    "event_set",
-    "event_wait",
-    "event_clear",
-    "put",
-    "get",
-    "raise_error",
-    "custom_awaitable",
-    "bare_yields",
-    "timer_0_future",
-    "async_generator",
-    "state",
-)
-NESTED = (
-    "spawn",
-    "await_child",
-    "gather",
-    "gather_exceptions",
-    "wait_all",
-    "wait_first",
-    "wait_exception",
+# How the statements read; {n} is the number, {f} that of a future, {t} a time in turns of the loop.
+# A program takes a few of these groups, so that what it does meets in the same places.
+CORE = {
+    "sleep0": "await sleep(0)",
+    "await_future": "await futures[{f}]",
+    "await_task": "await shield(tasks[{n}])",
+    "set_result": "futures[{f}].set_result({n})  # or a new future, if it is done",
+    "set_exception": "futures[{f}].set_exception(KeyError({n}))",
+    "cancel_future": "futures[{f}].cancel('by me')",
+    "cancel_task": "tasks[{n}].cancel('by me')",
+    "set_variable": "variable.set({n})",
+    "raise_error": "if {n} % 3 == 0: raise ValueError({n})",
+    "state": "note([outcome(x) for x in futures + tasks])",
+    "spawn": "spawn:",
+    "await_child": "await each of:",
+    "try": "try, except (ValueError, KeyError, TimeoutError):",
+    "suppress": "try, except CancelledError:",
+}
+GROUPS = {
+    "callbacks": {
+        "call_soon": "loop.call_soon(callback)",
+        "call_soon_threadsafe": "loop.call_soon_threadsafe(callback)",
+        "call_soon_chain": "loop.call_soon(a callback that calls call_soon, {n} % 3 times)",
+        "call_soon_fails": "loop.call_soon(a callback that raises {n})",
+        "cancel_handle": "handles[{n}].cancel()",
+        "cancel_handle_soon": "loop.call_soon(handles[{n}].cancel)",
+        "handle_state": "note(handles[{n}])",
+        "add_done_callback": "tasks[{n}].add_done_callback(callback)",
+        "add_done_callback_fails": "futures[{f}].add_done_callback(a callback that raises)",
+        "remove_done_callback": "futures[{f}].remove_done_callback(callback added {n} % 3 times)",
+        "in_context": "call_soon in a context with variable = 200 + {n}, twice",
+        "task_in_context": "create_task in a context with variable = 300 + {n}:",
+    },
+    "cancel": {
+        "cancel_self": "current_task().cancel(), if {n} % 2: uncancel()",
+        "cancel_self_nothing": "current_task().cancel(); await sleep(0)",
+        "cancel_twice": "tasks[{n}].cancel('one'); tasks[{n}].cancel('two')",
+        "cancel_object": "tasks[{n}].cancel(({n}, None))",
+        "cancel_soon": "loop.call_soon(tasks[{n}].cancel, 'soon')",
+        "cancel_when_done": "futures[{f}].add_done_callback(tasks[{n}].cancel)",
+        "cancel_and_set": "tasks[{n}].cancel(); futures[{f}].set_result({n})",
+        "set_and_cancel": "futures[{f}].set_result({n}); tasks[{n}].cancel()",
+        "cancel_child": "spawn, sleep(0), cancel, await it:",
+        "cancelled_waits": "except CancelledError: await futures[{f}], of:",
+        "finally_sleep": "finally: await sleep(0), of:",
+        "cancelling": "note(tasks[{n}].cancelling(), tasks[{n}].cancelled())",
+        "nested_suppress": "try, except CancelledError: cancel self, of:",
+    },
+    "timers": {
+        "sleep": "await sleep({t})",
+        "call_later": "loop.call_later({t}, callback)",
+        "call_later_0": "loop.call_later(-{n} % 2, callback)",
+        "call_at": "loop.call_at(start + {n} % 4 * 3, callback)",
+        "call_at_past": "loop.call_at(start - {n} % 3, callback)",
+        "cancel_timer": "handles[{n}].cancel()",
+        "timer_future": "loop.call_later({t}, futures[{f}].set_result, {n})",
+        "timer_cancels": "loop.call_later({t}, tasks[{n}].cancel, 'late')",
+        "many_timers": "16 timers with 4 deadlines, half of them cancelled",
+        "time": "note(loop.time())",
+    },
+    "timeouts": {
+        "wait_for": "await wait_for(timeout={t}):",
+        "wait_for_none": "await wait_for(timeout=None):",
+        "wait_for_0": "await wait_for(timeout={n} % 3 - 1):",
+        "wait_for_future": "await wait_for(futures[{f}], {t})",
+        "wait_timeout": "await wait(timeout={t}):",
+        "as_completed_timeout": "for future in as_completed(timeout={t}): await future, of:",
+    },
+    "combinators": {
+        "gather": "await gather:",
+        "gather_exceptions": "await gather(return_exceptions=True):",
+        "gather_futures": "await gather(futures[0], futures[{f}], tasks[{n}])",
+        "gather_cancelled": "cancel the gather by call_soon:",
+        "wait_all": "await wait(return_when=ALL_COMPLETED):",
+        "wait_first": "await wait(return_when=FIRST_COMPLETED):",
+        "wait_exception": "await wait(return_when=FIRST_EXCEPTION):",
+        "shield": "await shield:",
+        "shield_future": "await shield(futures[{f}])",
+        "as_completed": "for future in as_completed: await future, of:",
+    },
+    "locks": {
+        "lock": "async with lock:",
+        "semaphore": "async with semaphore:",
+        "bounded_semaphore": "async with bounded_semaphore:",
+        "release_semaphore": "bounded_semaphore.release()",
+        "lock_state": "note(lock.locked(), semaphore.locked())",
+        "event_set": "event.set()",
+        "event_wait": "await event.wait()",
+        "event_clear": "event.clear()",
+        "condition_wait": "async with condition: await condition.wait()",
+        "condition_wait_for": "async with condition: await condition.wait_for(it is {n} % 3)",
+        "condition_notify": "async with condition: condition.notify({n} % 3)",
+        "condition_body": "async with condition:",
+    },
+    "queues": {
+        "put": "await queue.put({n})",
+        "get": "await queue.get()",
+        "put_nowait": "queue.put_nowait({n})",
+        "get_nowait": "queue.get_nowait()",
+        "task_done": "queue.task_done()",
+        "join": "await queue.join()",
+        "put_priority": "await priority_queue.put({n})",
+        "get_priority": "await priority_queue.get()",
+        "queue_state": "note(queue.qsize(), queue.full(), queue.empty())",
+    },
+    "generators": {
+        "async_generator": "async for value in numbers({n} % 4): pass",
+        "leave_generator": "async for value in numbers(5): break  # and drop it",
+        "close_generator": "generator.aclose() after {n} % 3 values",
+        "throw_generator": "generator.athrow(KeyError) after {n} % 3 values",
+        "keep_generator": "anext(a generator that is kept for ever)",
+    },
+    "odd": {
+        "custom_awaitable": "await an object with __await__, on futures[{f}]",
+        "bare_yields": "await {n} % 4 bare yields",
+        "bad_yield": "yield {n} to the loop",
+        "bad_future": "yield futures[{f}] to the loop, not from",
+        "await_self": "await current_task()",
+        "stock_future": "await asyncio.Future(), which call_soon resolves",
+        "stock_task": "await asyncio.Task:",
+        "future_errors": "what futures[{f}] says to set_result, result, exception",
+        "set_exception_class": "futures[{f}].set_exception(IndexError)",
+        "set_exception_stop": "futures[{f}].set_exception(StopIteration)",
+        "raise_stop": "raise StopIteration({n})",
+        "leave_loop": "raise SystemExit({n})",
+        "leave_loop_soon": "loop.call_soon(a callback that raises KeyboardInterrupt)",
+        "repr": "note(tasks[{n}], futures[{f}])",
+        "concurrent": "await wrap_future(a concurrent future, which call_soon resolves)",
+        "threadsafe_task": "run_coroutine_threadsafe:",
+        "close_coroutine": "a coroutine, begun by hand and closed",
+        "stop_loop": "loop.stop()",
+    },
+    "connection": {
+        "write": "writers[{s}].write(...)",
+        "write_line": "writers[{s}].write(...\\n)",
+        "writelines": "writers[{s}].writelines(...)",
+        "write_two": "writers[{s}].write(...) and writers[{s}'].write(...)",
+        "drain": "await writers[{s}].drain()",
+        "read": "await readers[{s}].read({n})",
+        "readline": "await readers[{s}].readline()",
+        "readexactly": "await readers[{s}].readexactly({n})",
+        "readuntil": "await readers[{s}].readuntil(b'b')",
+        "write_eof": "writers[{s}].write_eof()",
+        "close_writer": "writers[{s}].close()",
+        "wait_closed": "await writers[{s}].wait_closed()",
+        "stream_state": "note(readers[{s}].at_eof(), writers[{s}].is_closing())",
+    },
+    "protocols": {
+        "send": "transports[{s}].write(...)",
+        "send_soon": "loop.call_soon(transports[{s}].write, ...)",
+        "send_large": "transports[{s}].write(300000 bytes)",
+        "send_end": "transports[{s}].write_eof()",
+        "pause_reading": "transports[{s}].pause_reading()",
+        "resume_reading": "transports[{s}].resume_reading()",
+        "flip_reading": "transports[{s}].pause_reading(), resume_reading()",
+        "close_transport": "transports[{s}].close()",
+        "abort_transport": "transports[{s}].abort()",
+        "await_data": "await the next data of transports[{s}]",
+        "change_protocol": "transports[{s}].set_protocol(a new one)",
+        "transport_state": "note(transports[{s}].is_closing(), .is_reading())",
+    },
+    "descriptors": {
+        "raw_send": "sockets[{s}].send(...)",
+        "raw_recv": "sockets[{s}].recv(100)",
+        "add_reader": "loop.add_reader(sockets[{s}], receive)",
+        "remove_reader": "loop.remove_reader(sockets[{s}])",
+        "add_writer": "loop.add_writer(sockets[{s}], a callback that removes it)",
+        "remove_writer": "loop.remove_writer(sockets[{s}])",
+        "sock_recv": "await loop.sock_recv(sockets[{s}], 100)",
+        "sock_recv_into": "await loop.sock_recv_into(sockets[{s}], buffer)",
+        "sock_sendall": "await loop.sock_sendall(sockets[{s}], ...)",
+    },
+}
+if sys.version_info >= (3, 11):
+    GROUPS["timeouts"] |= {
+        "timeout": "async with timeout({t}):",
+        "timeout_none": "async with timeout(None):",
+        "timeout_0": "async with timeout({n} % 3 - 1):",
+        "timeout_at": "async with timeout_at(start + {t}):",
+        "reschedule": "async with timeout(None) as scope: scope.reschedule(now + {t}), of:",
+    }
+    GROUPS["groups"] = {
+        "task_group": "async with TaskGroup():",
+        "task_group_body": "async with TaskGroup(), the first in its body:",
+        "task_group_late": "a task in a TaskGroup that adds one to it:",
+        "uncancel": "note(tasks[{n}].uncancel())",
+        "barrier": "await barrier.wait()",
+        "barrier_state": "note(barrier.n_waiting, barrier.broken)",
+        "barrier_reset": "await barrier.reset()",
+        "barrier_abort": "await barrier.abort()",
+    }
+if sys.version_info >= (3, 12):
+    GROUPS["eager"] = {
+        "eager_task": "Task(eager_start=True):",
+        "eager_factory": "loop.set_task_factory({n} % 2 and eager_task_factory)",
+        "eager_gather": "await gather of eager tasks:",
+    }
+if sys.version_info >= (3, 13):
+    GROUPS["queues"] |= {"shutdown": "queue.shutdown(immediate={n} % 2)"}
+    GROUPS["combinators"] |= {
+        "as_completed_async": "async for future in as_completed: await future, of:"
+    }
+ALL = dict(CORE)
+for group in GROUPS.values():
+    ALL.update(group)
+CONNECTED = ("connection", "protocols", "descriptors")
+# Bodies that the same task runs, and others that can have but one.
+SINGLE = {
+    name
+    for name, text in ALL.items()
+    if text.startswith(("async with", "try", "except", "finally"))
+} - {"task_group", "task_group_body"} | {
+    "cancel_child",
+    "task_in_context",
+    "wait_for",
     "wait_for_none",
     "wait_for_0",
     "shield",
-    "as_completed",
-    "lock",
-    "semaphore",
-    "try",
-    "finally_sleep",
-    "suppress",
-)
-if sys.version_info >= (3, 11):
-    NESTED += ("timeout_none", "timeout_0", "task_group")
+    "stock_task",
+    "threadsafe_task",
+}
 
 
 def generate(seed):
-    """The program of a seed: tasks, and whether tasks start eagerly (3.12 and later)."""
+    """The program of a seed.
+
+    drive: how it is run, see machine.py. eager: tasks start eagerly (3.12 and later).
+    """
     chance = random.Random(seed)
-    tasks = [block(chance, depth=2) for _ in range(chance.randint(1, 4))]
-    eager = sys.version_info >= (3, 12) and chance.random() < 0.25
-    return {"eager": eager, "debug": chance.random() < 0.1, "tasks": tasks}
+    groups = chance.sample(sorted(set(GROUPS) - set(CONNECTED)), chance.choice((1, 2, 2, 3, 3, 4)))
+    names = [name for group in groups for name in GROUPS[group]]
+    # As often as all the others, or they would be lost among them.
+    names += chance.choices(sorted(CORE), k=len(names))
+    connected = sorted(set(groups) & set(CONNECTED))
+    tasks = [block(chance, names, depth=2) for _ in range(chance.randint(1, 4))]
+    return {
+        "drive": "turns" if connected else chance.choice(("ready", "ticks", "turns")),
+        "connected": connected,
+        "eager": sys.version_info >= (3, 12) and chance.random() < 0.2,
+        "debug": chance.random() < 0.1,
+        "tasks": tasks,
+    }
 
 
-def block(chance, depth):
-    return [statement(chance, depth) for _ in range(chance.randint(1, 6))]
+def block(chance, names, depth):
+    return [statement(chance, names, depth) for _ in range(chance.randint(1, 6))]
 
 
-def statement(chance, depth):
-    if depth and chance.random() < 0.35:
-        name = chance.choice(NESTED)
-        # A group cancels its children in the order of a set, which is no order.
-        single = name in BODY_IN_PLACE or name == "task_group"
-        count = 1 if single else chance.randint(1, 3)
-        return (name, *(block(chance, depth - 1) for _ in range(count)))
-    return (chance.choice(SIMPLE), chance.randrange(12))
+def statement(chance, names, depth):
+    while True:
+        name, number = chance.choice(names), chance.randrange(NUMBERS)
+        if not has_bodies(name):
+            return (name, number)
+        if depth:
+            count = 1 if name in SINGLE else chance.randint(1, 3)
+            return (name, number, *(block(chance, names, depth - 1) for _ in range(count)))
 
 
-# Statements with one body that the same task runs.
-BODY_IN_PLACE = (
-    "lock",
-    "semaphore",
-    "try",
-    "finally_sleep",
-    "suppress",
-    "timeout_none",
-    "timeout_0",
-)
+def has_bodies(name):
+    return ALL[name].endswith(":")
 
 
-variable = contextvars.ContextVar("variable", default=0)
+def features(program):
+    """The names of its statements."""
+    found = set()
+
+    def walk(body):
+        for name, _, *bodies in body:
+            found.add(name)
+            for inner in bodies:
+                walk(inner)
+
+    for body in program["tasks"]:
+        walk(body)
+    return found
 
 
-class Machine:
-    """Runs one program on one loop."""
+def text(program):
+    """How it reads: like Python, with each task that a statement starts under it."""
+    flags = [f"loop driven by {program['drive']}"]
+    flags += [flag for flag in ("eager", "debug") if program[flag]]
+    flags += [f"with {kind}" for kind in program["connected"]]
+    lines = [f"# {', '.join(flags)}"]
 
-    def __init__(self, program, loop):
-        self.program = program
-        self.loop = loop
-        self.trace = []
-        self.tasks = []
-        self.handles = []
-        self.reports = []
-        loop.set_exception_handler(self.on_report)
-        loop.set_debug(program["debug"])
-        loop.slow_callback_duration = 1e9
-        if program["eager"]:
-            loop.set_task_factory(asyncio.eager_task_factory)
+    def write(body, indent):
+        for name, number, *bodies in body:
+            words = ALL[name].format(n=number, f=number % FUTURES, t=number % 6, s=number % 4)
+            lines.append(f"{indent}{words}")
+            for index, inner in enumerate(bodies):
+                deeper = indent + "    "
+                if name not in SINGLE:
+                    lines.append(f"{deeper}task {index}:")
+                    deeper += "    "
+                write(inner, deeper)
 
-    def run(self):
-        try:
-            self.loop.run_until_complete(self.main())
-            self.loop.call_soon(self.note, "callback", "after main")
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
-        except RuntimeError as error:
-            self.note("run", repr(error))
-        finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
-        del self.tasks[:], self.handles[:]
-        self.futures = None
-        gc.collect()
-        # When garbage is found is no part of asyncio's order, what is reported is.
-        return [*self.trace, *sorted(self.reports)]
+    for index, body in enumerate(program["tasks"]):
+        lines.append(f"async def t{index}():")
+        write(body, "    ")
+    return "\n".join(lines)
 
-    def on_report(self, loop, context):
-        exception = context.get("exception")
-        self.reports.append(f"report {context['message'].partition(' at ')[0]} {exception!r}")
 
-    def note(self, *what):
-        self.trace.append((*what, variable.get()))
+def reduce(program, differs, tries=2000):
+    """A program as small as can be found for which `differs(program)` still holds.
 
-    async def main(self):
-        self.futures = [self.loop.create_future() for _ in range(FUTURES)]
-        self.event = asyncio.Event()
-        self.queue = asyncio.Queue(2)
-        self.lock = asyncio.Lock()
-        self.semaphore = asyncio.Semaphore(2)
-        for number, body in enumerate(self.program["tasks"]):
-            self.spawn(f"t{number}", body)
-        for _ in range(ROUNDS):
-            await asyncio.sleep(0)
-        self.note("end of the free rounds", self.states())
-        # What still waits is cancelled until it gives up.
-        for _ in range(PATIENCE):
-            pending = [task for task in self.tasks if not task.done()]
-            if not pending:
+    Large parts are left out first, then single statements; what is left is made simpler.
+    """
+    size = weight(program)
+    while tries > 0:
+        for candidate in simpler(program):
+            tries -= 1
+            if weight(candidate) < size and differs(candidate):
+                program, size = candidate, weight(candidate)
                 break
-            for task in pending:
-                task.cancel()
-            for _ in range(4):
-                await asyncio.sleep(0)
-        self.note("end", self.states())
-        assert not pending, "the program does not end"
-        self.note("left", len(asyncio.all_tasks()))
-
-    def states(self):
-        return [self.outcome(x) for x in (*self.futures, *self.tasks)]
-
-    @staticmethod
-    def outcome(future):
-        if not future.done():
-            return "pending"
-        if future.cancelled():
-            return "cancelled"
-        if future.exception() is not None:
-            return repr(future.exception())
-        return f"result {future.result()!r}"
-
-    def spawn(self, name, body):
-        task = self.loop.create_task(self.body(name, body))
-        task.set_name(name)
-        self.tasks.append(task)
-        self.note("spawned", name)
-        return task
-
-    def children(self, name, bodies):
-        return [self.spawn(f"{name}.{n}", body) for n, body in enumerate(bodies)]
-
-    def target(self, number):
-        return self.tasks[number % len(self.tasks)] if self.tasks else self.futures[0]
-
-    def callback(self, name):
-        def called(*args):
-            self.note("callback", name, [self.outcome(arg) for arg in args])
-
-        return called
-
-    async def body(self, name, statements):
-        self.note(name, "begins")
-        try:
-            for number, (what, *args) in enumerate(statements):
-                result = await getattr(self, f"do_{what}")(f"{name}:{number}", *args)
-                self.note(name, number, what, result)
-            return name
-        except BaseException as error:
-            self.note(name, "ends with", type(error).__name__, self.words(error))
-            raise
-        finally:
-            self.note(name, "ends")
-
-    @staticmethod
-    def words(error):
-        # Texts with a repr of a task in them differ in addresses.
-        return [str(arg).partition("<")[0] for arg in error.args]
-
-    # --- statements
-
-    async def do_sleep0(self, name, n):
-        return await asyncio.sleep(0, n)
-
-    async def do_await_future(self, name, n):
-        return await self.futures[n % FUTURES]
-
-    async def do_await_task(self, name, n):
-        # Shielded: tasks that wait for each other in a circle could not be cancelled.
-        target = self.target(n)
-        return await (target if target.done() else asyncio.shield(target))
-
-    async def do_set_result(self, name, n):
-        future = self.futures[n % FUTURES]
-        if future.done():
-            self.futures[n % FUTURES] = self.loop.create_future()
+            if tries == 0:
+                break
         else:
-            future.set_result(n)
-
-    async def do_set_exception(self, name, n):
-        future = self.futures[n % FUTURES]
-        if not future.done():
-            future.set_exception(KeyError(n))
-
-    async def do_cancel_future(self, name, n):
-        return self.futures[n % FUTURES].cancel(f"by {name}")
-
-    async def do_cancel_task(self, name, n):
-        return self.target(n).cancel(f"by {name}")
-
-    async def do_cancel_self(self, name, n):
-        task = asyncio.current_task()
-        cancelled = task.cancel()
-        if n % 2 and hasattr(task, "uncancel"):
-            return cancelled, task.uncancel()
-        return cancelled
-
-    async def do_call_soon(self, name, n):
-        self.handles.append(self.loop.call_soon(self.callback(name)))
-
-    async def do_call_soon_threadsafe(self, name, n):
-        self.handles.append(self.loop.call_soon_threadsafe(self.callback(name)))
-
-    async def do_call_later_0(self, name, n):
-        self.handles.append(self.loop.call_later(-n % 2, self.callback(name)))
-
-    async def do_call_at_past(self, name, n):
-        self.handles.append(self.loop.call_at(self.loop.time() - 1, self.callback(name)))
-
-    async def do_cancel_handle(self, name, n):
-        if self.handles:
-            handle = self.handles[n % len(self.handles)]
-            handle.cancel()
-            return handle.cancelled()
-
-    async def do_add_done_callback(self, name, n):
-        context = contextvars.copy_context() if n % 2 else None
-        if context is not None:
-            context.run(variable.set, 100 + n)
-        self.target(n).add_done_callback(self.callback(name), context=context)
-
-    async def do_remove_done_callback(self, name, n):
-        called, future = self.callback(name), self.futures[n % FUTURES]
-        for _ in range(n % 3):
-            future.add_done_callback(called)
-        return future.remove_done_callback(called)
-
-    async def do_set_variable(self, name, n):
-        variable.set(n)
-
-    async def do_in_context(self, name, n):
-        context = contextvars.copy_context()
-        context.run(variable.set, 200 + n)
-        context.run(self.loop.call_soon, self.callback(name))
-        self.loop.call_soon(self.callback(name), context=context)
-
-    async def do_event_set(self, name, n):
-        self.event.set()
-
-    async def do_event_clear(self, name, n):
-        self.event.clear()
-
-    async def do_event_wait(self, name, n):
-        return await self.event.wait()
-
-    async def do_put(self, name, n):
-        await self.queue.put(n)
-
-    async def do_get(self, name, n):
-        return await self.queue.get()
-
-    async def do_raise_error(self, name, n):
-        if n % 3 == 0:
-            raise ValueError(n)
-
-    async def do_custom_awaitable(self, name, n):
-        return await Awaitable(self.futures[n % FUTURES], n)
-
-    async def do_bare_yields(self, name, n):
-        return await BareYields(n % 4)
-
-    async def do_timer_0_future(self, name, n):
-        future = self.loop.create_future()
-        self.loop.call_later(0, future.set_result, n)
-        return await asyncio.shield(future)
-
-    async def do_async_generator(self, name, n):
-        total = 0
-        async for value in numbers(n % 4):
-            total += value
-        return total
-
-    async def do_state(self, name, n):
-        return self.states()
-
-    async def do_spawn(self, name, *bodies):
-        self.children(name, bodies)
-
-    async def do_await_child(self, name, *bodies):
-        return [await child for child in self.children(name, bodies)]
-
-    async def do_gather(self, name, *bodies):
-        return await asyncio.gather(*self.children(name, bodies))
-
-    async def do_gather_exceptions(self, name, *bodies):
-        results = await asyncio.gather(*self.children(name, bodies), return_exceptions=True)
-        return [repr(result).partition("<")[0] for result in results]
-
-    async def do_wait_all(self, name, *bodies):
-        return await self.wait(name, bodies, asyncio.ALL_COMPLETED)
-
-    async def do_wait_first(self, name, *bodies):
-        return await self.wait(name, bodies, asyncio.FIRST_COMPLETED)
-
-    async def do_wait_exception(self, name, *bodies):
-        return await self.wait(name, bodies, asyncio.FIRST_EXCEPTION)
-
-    async def wait(self, name, bodies, when):
-        done, pending = await asyncio.wait(self.children(name, bodies), return_when=when)
-        return sorted(t.get_name() for t in done), sorted(t.get_name() for t in pending)
-
-    async def do_wait_for_none(self, name, *bodies):
-        return await asyncio.wait_for(self.children(name, bodies)[0], None)
-
-    async def do_wait_for_0(self, name, *bodies):
-        return await asyncio.wait_for(self.children(name, bodies)[0], 0)
-
-    async def do_shield(self, name, *bodies):
-        return await asyncio.shield(self.children(name, bodies)[0])
-
-    async def do_as_completed(self, name, *bodies):
-        children, results = self.children(name, bodies), []
-        if any(child.done() for child in children):
-            # as_completed gives those in the order of a set, which is no order.
-            await asyncio.wait(children)
-            return [self.outcome(child) for child in children]
-        for future in asyncio.as_completed(children):
-            try:
-                results.append(await future)
-            except ValueError as error:
-                results.append(repr(error))
-        return results
-
-    async def do_lock(self, name, body):
-        async with self.lock:
-            return await self.body(name, body)
-
-    async def do_semaphore(self, name, body):
-        async with self.semaphore:
-            return await self.body(name, body)
-
-    async def do_try(self, name, body):
-        try:
-            return await self.body(name, body)
-        except (ValueError, KeyError, asyncio.TimeoutError) as error:
-            return f"caught {error!r}"
-
-    async def do_finally_sleep(self, name, body):
-        try:
-            return await self.body(name, body)
-        finally:
-            await asyncio.sleep(0)
-
-    async def do_suppress(self, name, body):
-        try:
-            return await self.body(name, body)
-        except asyncio.CancelledError as error:
-            return f"suppressed {error.args}"
-
-    async def do_timeout_none(self, name, body):
-        async with asyncio.timeout(None):
-            return await self.body(name, body)
-
-    async def do_timeout_0(self, name, body):
-        async with asyncio.timeout(0):
-            return await self.body(name, body)
-
-    async def do_task_group(self, name, *bodies):
-        async with asyncio.TaskGroup() as group:
-            for number, body in enumerate(bodies):
-                task = group.create_task(
-                    self.body(f"{name}.{number}", body), name=f"{name}.{number}"
-                )
-                self.tasks.append(task)
-        return "group done"
-
-
-class Awaitable:
-    """Awaits a future from a hand-written generator."""
-
-    def __init__(self, future, n):
-        self.future, self.n = future, n
-
-    def __await__(self):
-        yield
-        result = yield from self.future.__await__()
-        return result, self.n
-
-
-class BareYields:
-    def __init__(self, n):
-        self.n = n
-
-    def __await__(self):
-        for _ in range(self.n):
-            yield
-        return self.n
-
-
-async def numbers(n):
-    for number in range(n):
-        await asyncio.sleep(0)
-        yield number
-
-
-def run(program, new_event_loop):
-    """The trace of a program on a new loop."""
-    context = contextvars.Context()
-    return context.run(lambda: Machine(program, new_event_loop()).run())
-
-
-def reduce(program, differs):
-    """The program with every statement taken out that is not needed for `differs(program)`."""
-    smaller = True
-    while smaller:
-        smaller = False
-        for candidate in without_one(program["tasks"]):
-            candidate = {**program, "tasks": candidate}
-            if differs(candidate):
-                program, smaller = candidate, True
-                break
+            break
     return program
 
 
-def without_one(tree):
-    """Copies of a nested list of statements with one element left out."""
-    for index, item in enumerate(tree):
-        yield [*tree[:index], *tree[index + 1 :]]
-        if isinstance(item, list):
-            for part in without_one(item):
-                yield [*tree[:index], part, *tree[index + 1 :]]
-        elif isinstance(item, tuple) and isinstance(item[-1], list):
-            for part in without_one(list(item[1:])):
-                if part:
-                    yield [*tree[:index], (item[0], *part), *tree[index + 1 :]]
+def weight(program):
+    """What reduce() makes smaller: statements first, then how special they are."""
+
+    def of(body):
+        return sum(
+            1000 + number + sum(100 + of(inner) for inner in bodies) for _, number, *bodies in body
+        )
+
+    special = 10 * sum(bool(program[flag]) for flag in ("eager", "debug", "connected"))
+    special += 10 * ("ready", "ticks", "turns").index(program["drive"])
+    return special + sum(100 + of(body) for body in program["tasks"])
+
+
+def simpler(program):
+    for tasks in shorter(program["tasks"]):
+        yield {**program, "tasks": tasks}
+    for index, body in enumerate(program["tasks"]):
+        for changed in simpler_bodies(body):
+            tasks = [*program["tasks"][:index], changed, *program["tasks"][index + 1 :]]
+            yield {**program, "tasks": tasks}
+    for flag in ("eager", "debug"):
+        yield {**program, flag: False}
+    names = features(program)
+    used = [kind for kind in program["connected"] if names & set(GROUPS[kind])]
+    yield {**program, "connected": used}
+    if not used:
+        yield {**program, "connected": [], "drive": "ready"}
+        yield {**program, "connected": [], "drive": "ticks"}
+
+
+def shorter(items):
+    """Copies with a half, a quarter, ..., one element left out."""
+    size = len(items) // 2
+    while size > 0:
+        for start in range(0, len(items), size):
+            rest = [*items[:start], *items[start + size :]]
+            if rest:
+                yield rest
+        size //= 2
+
+
+def simpler_bodies(body):
+    yield from shorter(body)
+    for index, (name, number, *bodies) in enumerate(body):
+        before, after = body[:index], body[index + 1 :]
+        for inner in bodies:
+            # What a statement starts, in its place.
+            yield [*before, *inner, *after]
+        for fewer in shorter(bodies):
+            yield [*before, (name, number, *fewer), *after]
+        for position, inner in enumerate(bodies):
+            for changed in simpler_bodies(inner):
+                others = [*bodies[:position], changed, *bodies[position + 1 :]]
+                yield [*before, (name, number, *others), *after]
+        for smaller in range(number):
+            yield [*before, (name, smaller, *bodies), *after]

@@ -1,74 +1,55 @@
 """Random programs run on stock asyncio and on ouroloop: the same events in the same order.
 
-OUROLOOP_FUZZ=n runs n programs more, from a random seed on. `OUROLOOP_SEED=k` runs only program k.
+These are the first of those that `./dev fuzz` runs.
 """
 
 import asyncio
-import os
-import pprint
-import random
+import inspect
 
+import fuzz
+import machine
 import ouroloop
 import programs
 import pytest
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
-PROGRAMS = 800
+PROGRAMS = 600
 BLOCK = 50
 
-EXTRA = int(os.environ.get("OUROLOOP_FUZZ", "0"))
-ONLY = os.environ.get("OUROLOOP_SEED")
-
-BLOCKS = [range(start, start + BLOCK) for start in range(0, PROGRAMS, BLOCK)]
-if EXTRA:
-    first = random.SystemRandom().randrange(10**6, 10**9)
-    BLOCKS += [range(n, min(n + 500, first + EXTRA)) for n in range(first, first + EXTRA, 500)]
-if ONLY:
-    BLOCKS = [range(int(ONLY), int(ONLY) + 1)]
-
-
-def stock(program):
-    return programs.run(program, asyncio.SelectorEventLoop)
-
-
-def ours(program):
-    return programs.run(program, ouroloop.new_event_loop)
-
-
-def differs(program):
-    return stock(program) != ours(program)
+LOOPS = asyncio.SelectorEventLoop, ouroloop.new_event_loop
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seeds", BLOCKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
-def test_same_trace(seeds):
-    for seed in seeds:
-        program = programs.generate(seed)
-        if differs(program):
-            report(seed, program)
-
-
-def report(seed, program):
-    small = programs.reduce(program, differs)
-    expected, got = stock(small), ours(small)
-    common = 0
-    while expected[common : common + 1] == got[common : common + 1] != []:
-        common += 1
-    pytest.fail(
-        f"seed {seed} (OUROLOOP_SEED={seed}), reduced to\n{pprint.pformat(small)}\n"
-        f"same up to  {pprint.pformat(expected[:common][-12:])}\n"
-        f"then asyncio {pprint.pformat(expected[common:][:6])}\n"
-        f"and ouroloop {pprint.pformat(got[common:][:6])}"
-    )
+@pytest.mark.parametrize("first", range(0, PROGRAMS, BLOCK))
+def test_same_trace(first, capsys):
+    for seed in range(first, first + BLOCK):
+        if not fuzz.same(programs.generate(seed), *LOOPS):
+            with capsys.disabled():
+                fuzz.explain(seed, LOOPS)
+            pytest.fail(f"the program of seed {seed} is not the same on asyncio and ouroloop")
 
 
 def test_the_programs_are_worth_running():
-    """They are long enough, and stock asyncio itself gives the same trace twice."""
-    lengths = []
-    for seed in range(100):
+    """They do much, end by themselves, and asyncio itself does the same twice."""
+    lengths, names = [], set()
+    for seed in range(300):
         program = programs.generate(seed)
-        trace = stock(program)
-        assert trace == stock(program), f"seed {seed} depends on more than the loop"
+        trace = machine.run(program, LOOPS[0])
+        assert trace == machine.run(program, LOOPS[0]), f"seed {seed} depends on more than the loop"
         lengths.append(len(trace))
+        names |= programs.features(program)
     assert sum(lengths) / len(lengths) > 30
+    assert len(names) > 0.7 * len(programs.ALL)
+
+
+def test_a_seed_makes_one_program():
+    made = [programs.generate(seed) for seed in range(50)]
+    assert made == [programs.generate(seed) for seed in range(50)]
+    assert len({programs.text(program) for program in made}) == 50
+
+
+def test_each_statement_is_there():
+    done = {name for name, _ in inspect.getmembers(machine.Machine) if name.startswith("do_")}
+    missing = {f"do_{name}" for name in programs.ALL} - done
+    assert not missing
