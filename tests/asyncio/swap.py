@@ -4,9 +4,11 @@ Installed before any test module is imported: its classes read `tasks._CTask` as
 """
 
 import asyncio
-import collections
+import os
 import sys
-from asyncio import futures, selector_events, tasks, unix_events
+from asyncio import futures, tasks, unix_events
+
+from counting import Made
 
 StockTask = tasks._CTask
 StockFuture = futures._CFuture
@@ -19,14 +21,18 @@ PER_SELECTOR_CLASSES = (
     "SelectEventLoopTests",
 )
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+# For the programs that tests start: see children/sitecustomize.py.
+VARIABLE = "OUROLOOP_TEST_SWAP"
+
 
 class Swap:
     """The loop under test, counting what the tests make."""
 
-    def __init__(self, loop_name, types):
-        self.loop_name = loop_name
-        self.loops = collections.Counter()
-        self.futures = collections.Counter()
+    def __init__(self, loop_name, types, path=None):
+        """`path`: where to count instead of in `made`, as in counting.Made."""
+        self.loop_name, self.types = loop_name, types
+        self.made = Made(path)
         self.Task, self.Future = StockTask, StockFuture
         if loop_name == "asyncio":
             self.Loop = asyncio.SelectorEventLoop
@@ -45,22 +51,17 @@ class Swap:
                 self.Task, self.Future = ouroloop.Task, ouroloop.Future
         else:
             raise SystemExit(f"unknown loop {loop_name!r}")
-        self._count_loops()
-
-    def _count_loops(self):
-        original_init = self.Loop.__init__
-        counts, future_counts = self.loops, self.futures
-
-        def __init__(loop, *args, **kwargs):
-            original_init(loop, *args, **kwargs)
-            counts[type_name(type(loop))] += 1
-            future_counts[type_name(type(loop.create_future()))] += 1
-
-        # On the class itself: a counting subclass would not be the type under test.
-        self.Loop.__init__ = __init__
 
     def install(self):
-        """Make every public way to a loop, a Task or a Future lead to ours."""
+        """Make every public way to a loop, a Task or a Future lead to ours; count from now on."""
+        self.made.watch_loops()
+        self.made.watch_calls(*{StockTask, StockFuture, self.Task, self.Future})
+        if self.Future is not StockFuture:
+            self.made.watch_method(self.Loop.create_future)
+        self.install_loop()
+        self.install_types()
+
+    def install_loop(self):
         for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
             policy = getattr(unix_events, name, None)
             if policy is not None:
@@ -71,17 +72,23 @@ class Swap:
                 asyncio.EventLoop = self.Loop
             # Tests that build a bare BaseEventLoop replace its selector by a mock and then run it.
             asyncio.BaseEventLoop = self.Loop
+
+    def install_types(self):
         if self.Task is not StockTask:
-            tasks._CTask, futures._CFuture = self.Task, self.Future
-            asyncio.Task, asyncio.Future = self.Task, self.Future
+            asyncio.Task = tasks.Task = tasks._CTask = self.Task
+            asyncio.Future = futures.Future = futures._CFuture = self.Future
+            if hasattr(tasks, "eager_task_factory"):
+                factory = tasks.create_eager_task_factory(self.Task)
+                asyncio.eager_task_factory = tasks.eager_task_factory = factory
+
+    def install_in_children(self, path):
+        """Have Python programs that are started from now on do the same, counting in a file."""
+        os.environ[VARIABLE] = f"{self.loop_name} {self.types} {path}"
+        ways = [os.path.join(HERE, "children"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, ways))
 
     def adapt(self, module):
         """Replace the classes that test one selector each by one class for the loop under test."""
-        if self.Future is not StockFuture:
-            # The suite's loop with a clock of its own; tests compare its futures to asyncio.Future.
-            from test.test_asyncio import utils
-
-            utils.TestLoop.create_future = lambda loop: self.Future(loop=loop)
         bases = None
         for name in PER_SELECTOR_CLASSES:
             cls = module.__dict__.pop(name, None)
@@ -95,25 +102,14 @@ class Swap:
             body = {"create_event_loop": create_event_loop, "__module__": module.__name__}
             module.EventLoopTests = type("EventLoopTests", bases, body)
 
-    def tasks_made(self):
-        """How many tasks took a default name, by type: each type's next default name tells."""
-        made = {
-            type_name(StockTask): next_number(selector_events.BaseSelectorEventLoop(), StockTask)
-        }
+    def count(self):
+        """What was made, as a dict of (kind, type): number."""
+        made = dict(self.made.counts)
         if self.Task is not StockTask:
-            made[type_name(self.Task)] = next_number(self.new_event_loop(), self.Task)
+            # Our loop makes tasks without calling their type, and each takes its number as a name.
+            loop = self.new_event_loop()
+            task = loop.create_task(asyncio.sleep(0))
+            loop.run_until_complete(task)
+            loop.close()
+            made["tasks", "ouroloop.Task"] = int(task.get_name().rpartition("-")[2]) - 1
         return made
-
-
-def next_number(loop, Task):
-    async def nothing():
-        return None
-
-    task = Task(nothing(), loop=loop)
-    loop.run_until_complete(task)
-    loop.close()
-    return int(task.get_name().rpartition("-")[2]) - 1
-
-
-def type_name(cls):
-    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,6 +1,8 @@
 """The interpreter's own asyncio tests, module by module, on ouroloop (see run.py)."""
 
 import concurrent.futures
+import faulthandler
+import json
 import os
 import sys
 
@@ -8,20 +10,33 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import counting
+import expected
+import modules
+import report
 import run
+import swap
 
+HERE = os.path.dirname(run.__file__)
 # Several processes of a module one after the other, each test with its own limit (run.py's).
 TIMEOUT = 900
 
-missing = run.suite_missing()
+missing = modules.missing()
 pytestmark = [pytest.mark.skipif(bool(missing), reason=str(missing)), pytest.mark.timeout(TIMEOUT)]
 
-RUNS = [(module, "own") for module in run.MODULES]
+RUNS = [(module, "own") for module in modules.everything()]
 # The loop must run the stock Task and Future as well: libraries build asyncio.Task themselves.
 RUNS += [
     (module, "stock")
-    for module in ("test_tasks", "test_futures", "test_taskgroups", "test_timeouts")
+    for module in ("test_tasks", "test_futures", "test_eager_task_factory")
+    if modules.find(module)
 ]
+
+
+@pytest.fixture(autouse=True)
+def patience():
+    """pytest's own watchdog has one limit for all tests; here processes with limits are awaited."""
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +51,16 @@ def running(request):
     yield {
         (module, types): pool.submit(run.run_module, module, types=types)
         for module, types in selected
-        if run.has_module(module)
     }
     pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize(("module", "types"), RUNS, ids=lambda value: value)
 def test_stdlib_module(module, types, running, suite_lines):
-    if (module, types) not in running:
-        pytest.skip(f"{module} is not in this version of Python")
     result = running[module, types].result()
     verdict = run.judge(result, types=types)
+    if not result.outcomes and module in modules.BESIDE:
+        pytest.skip(f"{module} has nothing about asyncio in this version of Python")
     line = f"{run.summary(result, verdict)} [{types} types]"
     suite_lines.append(line)
     print(line)
@@ -54,27 +68,121 @@ def test_stdlib_module(module, types, running, suite_lines):
     assert result.outcomes, "no test ran"
 
 
-def test_swap_reaches_every_way_to_a_loop(suite_lines):
-    """The counts are worth nothing unless the tests' loops, tasks and futures are ours."""
-    import ouroloop
+def test_the_table_is_short():
+    assert len(expected.EXPECTED) <= 15
+    assert {entry.module for entry in expected.EXPECTED}.isdisjoint(modules.EXCLUDED)
+    assert {entry.module for entry in expected.EXPECTED_APART} <= set(modules.APART)
+    assert set(modules.APART) < set(modules.EXCLUDED)
 
+
+@pytest.fixture
+def worker_with(tmp_path, monkeypatch):
+    """worker_with(text) has each worker process run this text as it starts."""
+
+    def write(text):
+        package = tmp_path / "overlay"
+        package.mkdir()
+        (package / "sitecustomize.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(package), prepend=os.pathsep)
+
+    return write
+
+
+def test_counts_tell_that_the_swap_is_real():
     result = run.run_module("test_locks")
-    own = "ouroloop" if ouroloop.Task.__module__.startswith("ouroloop") else "_asyncio"
-    assert result.counted["loops"], "no loop was made"
-    for name in result.counted["loops"]:
-        assert name.startswith("ouroloop"), name
-    for name in result.counted["futures"]:
-        assert name.startswith(own), name
-    stock_tasks = result.counted["tasks"].get("_asyncio.Task", 0)
-    assert sum(result.counted["tasks"].values()) > stock_tasks or own == "_asyncio"
+    made = {name.partition(".")[0] for kind, name in result.made}
+    assert made <= {"ouroloop", "test"}
+    for kind, name in (
+        ("loops", "ouroloop.loop.Loop"),
+        ("tasks", "ouroloop.Task"),
+        ("futures", "ouroloop.Future"),
+    ):
+        assert result.made[kind, name] >= 40
+    assert run.judge(result).ok
 
 
-def test_a_hang_and_a_crash_are_failures_of_their_test(tmp_path, monkeypatch):
+STOCK_LOOPS = ("made no loops of ours", "_UnixSelectorEventLoop instead of ours")
+STOCK_TASKS = ("_asyncio.Task instead of ours",)
+STOCK_FUTURES = ("_asyncio.Future instead of ours",)
+
+
+@pytest.mark.parametrize(
+    ("module", "undone", "lines"),
+    [
+        ("test_locks", ("install_loop",), STOCK_LOOPS),
+        ("test_futures2", ("install_types",), STOCK_TASKS),
+        (
+            "test_locks",
+            ("install_loop", "install_types"),
+            STOCK_LOOPS + STOCK_TASKS + STOCK_FUTURES,
+        ),
+    ],
+)
+def test_a_swap_undone_is_a_failure(module, undone, lines, worker_with):
+    names = "".join(f"swap.Swap.{name} = lambda self: None\n" for name in undone)
+    worker_with(f"import sys; sys.path.insert(0, {HERE!r}); import swap\n{names}")
+    result = run.run_module(module)
+    assert not result.failures()
+    verdict = run.judge(result)
+    assert not verdict.ok
+    for line in lines:
+        assert any(line in made for made in verdict.made), (line, verdict.made)
+
+
+def test_programs_that_tests_start_are_swapped_and_counted(tmp_path, monkeypatch, run_python):
+    for name in (swap.VARIABLE, "PYTHONPATH"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    counts = tmp_path / "counts"
+    counts.touch()
+    swap.Swap("ouroloop", "own").install_in_children(str(counts))
+    run_python(["-c", "import asyncio; asyncio.run(asyncio.sleep(0.001))"], env=os.environ)
+    assert set(counts.read_text().split()) == {
+        *("loops", "ouroloop.loop.Loop"),
+        *("futures", "ouroloop.Future"),
+    }
+    run_python(["-c", "import asyncio; asyncio.unix_events._UnixSelectorEventLoop().close()"])
+    result = run.ModuleRun("test_external_inspection", {"a test": ("ok", "")})
+    made = counting.Made()
+    made.read(counts)
+    result.made.update(made.counts)
+    assert (
+        "made 1 asyncio.unix_events._UnixSelectorEventLoop instead of ours"
+        in run.judge(result).made
+    )
+
+
+def test_the_counts_go_between_their_marks(tmp_path, capsys, monkeypatch):
+    count = {
+        "run": 9,
+        "passed": 5,
+        "skipped": 1,
+        "excepted": 1,
+        "failed": 1,
+        "failed on asyncio": 1,
+    }
+    for version in ("3.9.20", "3.10.1"):
+        with open(tmp_path / f"{version}.json", "w") as file:
+            json.dump({"python": version, "modules": {"test_a": count, "test_b": count}}, file)
+    document = tmp_path / "document.md"
+    document.write_text("head\n<!-- cpython: begin -->\nold\n<!-- cpython: end -->\nother text\n")
+    monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path), str(document)])
+    report.main()
+    rows = "| 3.9.20 | 2 | 18 | 10 | 2 | 2 | 4 |\n| 3.10.1 | 2 | 18 | 10 | 2 | 2 | 4 |\n"
+    assert rows in capsys.readouterr().out
+    text = document.read_text()
+    assert text.startswith("head\n<!-- cpython: begin -->\n| Python")
+    assert rows in text
+    assert "old" not in text
+    assert all(f"`{entry.pattern}`" in text for entry in expected.EXPECTED)
+    assert text.endswith("\n<!-- cpython: end -->\nother text\n")
+    document.write_text("nothing")
+    with pytest.raises(SystemExit, match="exactly one"):
+        report.main()
+
+
+def test_a_hang_and_a_crash_are_failures_of_their_test(worker_with):
     """The harness itself: the tests after a hang and a crash still run, in new processes."""
-    package = tmp_path / "test_overlay"
-    package.mkdir()
-    (package / "sitecustomize.py").write_text(OVERLAY)
-    monkeypatch.setenv("PYTHONPATH", str(package), prepend=os.pathsep)
+    worker_with(OVERLAY)
     result = run.run_module("test_ouroloop_harness", loop="asyncio", limit=1.0)
     outcomes = {name.rpartition(".")[2]: outcome for name, (outcome, _) in result.outcomes.items()}
     assert outcomes == {
@@ -91,6 +199,7 @@ OVERLAY = """
 import sys, types, unittest, os, signal, time
 name = "test.test_asyncio.test_ouroloop_harness"
 module = types.ModuleType(name)
+module.__spec__ = types.SimpleNamespace(name=name)
 class T(unittest.TestCase):
     def test_1_passes(self): pass
     def test_2_hangs(self): time.sleep(60)

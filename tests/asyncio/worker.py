@@ -3,6 +3,8 @@
 import argparse
 import faulthandler
 import fnmatch
+import functools
+import gc
 import importlib
 import json
 import os
@@ -11,6 +13,7 @@ import traceback
 import unittest
 
 import expected
+import modules
 from swap import Swap
 
 
@@ -79,9 +82,8 @@ def format_error(err):
     return "".join(traceback.format_exception(*err))
 
 
-def short(test):
-    """`Class.test_y` of a test."""
-    return ".".join(test.id().split(".")[-2:])
+def short_id(module, test):
+    return modules.short(module, test.id())
 
 
 def flatten(suite):
@@ -103,20 +105,27 @@ def main():
     parser.add_argument("--match", help="pattern over Class.test of the tests to run")
     parser.add_argument("--done", help="file with a JSON list of test ids to leave out")
     args = parser.parse_args()
+    short = functools.partial(short_id, args.module)
     os.set_inheritable(args.fd, False)
     faulthandler.enable()
 
     swap = Swap(args.loop, args.types)
     swap.install()
+    made_by_children = None
+    if args.module in modules.WITH_CHILDREN:
+        made_by_children = os.path.abspath("made_by_children")
+        open(made_by_children, "x").close()
+        swap.install_in_children(made_by_children)
 
     from test import support
 
     # What the suite's own runner enables without -u, plus tests that are merely slow.
     support.use_resources = {"cpu": None, "walltime": None}
 
-    module = importlib.import_module(f"test.test_asyncio.{args.module}")
+    module = importlib.import_module(modules.find(args.module))
     swap.adapt(module)
     tests = list(flatten(unittest.defaultTestLoader.loadTestsFromModule(module)))
+    tests = [test for test in tests if modules.is_chosen(args.module, short(test))]
     if args.only:
         with open(args.only) as file:
             only = set(json.load(file))
@@ -129,16 +138,19 @@ def main():
         tests = [test for test in tests if test.id() not in done]
 
     def limit_of_expected(test):
-        if args.loop == "ouroloop" and expected.find(args.module, short(test)):
+        if args.loop == "ouroloop" and expected.is_expected(args.module, short(test)):
             return expected.LIMIT
 
+    # Many tests end with three full collections; what is here now is no garbage of theirs.
+    gc.collect()
+    gc.freeze()
     reporter = Reporter(args.fd, args.limit, limit_of_expected)
     reporter.send(event="plan", count=len(tests))
     unittest.TestSuite(tests).run(reporter)
     faulthandler.dump_traceback_later(args.limit, exit=True)
-    reporter.send(
-        event="done", loops=dict(swap.loops), futures=dict(swap.futures), tasks=swap.tasks_made()
-    )
+    if made_by_children is not None:
+        swap.made.read(made_by_children)
+    reporter.send(event="done", made=[[*key, number] for key, number in swap.count().items()])
     # At exit a leftover thread or child must not hang the run.
     sys.stdout.flush()
 
