@@ -382,7 +382,8 @@ start(LoopObject *loop, struct lookup *lookup, bool at_once)
 {
     PyObject *future = Future_create(loop), *value = NULL;
 
-    if (future == NULL) {
+    /* An audit hook may have closed the loop. */
+    if (future == NULL || Fds_check_open(loop) < 0) {
         goto error;
     }
     if (at_once) {

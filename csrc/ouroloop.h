@@ -447,8 +447,9 @@ Fds_find(LoopObject *self, int fd)
 {
     return fd >= 0 && fd < self->fd_count ? &self->fds[fd] : NULL;
 }
-/* The same, made if need be.  NULL: MemoryError; where Fds_reserve_open() is
-   asked, which is for numbers of users: also OSError. */
+/* The same, made if need be.  NULL: MemoryError, or RuntimeError of a closed
+   loop; where Fds_reserve_open() is asked, which is for numbers of users: also
+   OSError. */
 fd_entry *Fds_reserve(LoopObject *self, int fd);
 fd_entry *Fds_reserve_open(LoopObject *self, int fd);
 /* -1 with RuntimeError if the loop is closed. */

@@ -579,12 +579,17 @@ connected(PyObject *object)
 }
 
 static int
-queue_connection_made(TransportObject *self)
+queue_connection_made(TransportObject *self, PyObject *protocol)
 {
-    LoopObject *loop = self->loop;
+    LoopObject *loop = self->home;
     PyObject *argument = (PyObject *)self;
     PyObject *method =
-        PyObject_GetAttr(self->protocol, self->state->str_connection_made);
+        PyObject_GetAttr(protocol, self->state->str_connection_made);
+
+    /* What was called until here may have done it. */
+    if (method != NULL && Fds_check_open(loop) < 0) {
+        Py_CLEAR(method);
+    }
     /* In asyncio what it changes there is not seen by what comes later, unless
        the user gave a context. */
     PyObject *context = self->one_context ? self->context : NULL;
@@ -628,6 +633,9 @@ start_using(TransportObject *self, const transport_origin *from)
         return -1;
     }
     int err = Fds_take_uv(loop, fd, &uv);
+    if (Fds_check_open(loop) < 0) {
+        return -1;
+    }
     self->unwatchable = err == UV_EPERM && from->pipe;
     if (err < 0 && !self->unwatchable) {
         raise_uv(err);
@@ -678,7 +686,7 @@ Transport_open(TransportObject *self, const transport_origin *from)
         }
         self->server = Py_NewRef(from->server);
     }
-    if (queue_connection_made(self) < 0) {
+    if (queue_connection_made(self, from->protocol) < 0) {
         goto error;
     }
     return 0;
@@ -688,8 +696,10 @@ error:;
         tell_server(self, self->server, self->state->str__detach) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
-    /* The caller keeps the descriptor. */
-    Fds_release(self);
+    /* The caller keeps the descriptor, unless the loop was closed. */
+    if (self->open) {
+        Fds_release(self);
+    }
     Py_CLEAR(self->loop);
     PyErr_SetRaisedException(exc);
     return -1;

@@ -20,9 +20,22 @@ enum { MAX_UNWANTED = 16 };
 
 /* The table. */
 
+int
+Fds_check_open(LoopObject *self)
+{
+    if (self->closed) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    return 0;
+}
+
 fd_entry *
 Fds_reserve(LoopObject *self, int fd)
 {
+    if (Fds_check_open(self) < 0) {
+        return NULL;
+    }
     if (fd < self->fd_count) {
         return &self->fds[fd];
     }
@@ -73,16 +86,6 @@ is_unwatchable(int fd)
 }
 
 /* Watchers. */
-
-int
-Fds_check_open(LoopObject *self)
-{
-    if (self->closed) {
-        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-        return -1;
-    }
-    return 0;
-}
 
 /* As handle.cancel(), and give the reference up.  Runs Python. */
 int
@@ -627,7 +630,7 @@ Fds_poll_init(LoopObject *self, uv_poll_t *uv, int fd)
         Py_DECREF(transport);
     }
     forget(self, fd);
-    return uv_poll_init(&self->uv, uv, fd);
+    return self->closed ? UV_ECANCELED : uv_poll_init(&self->uv, uv, fd);
 }
 
 /* What every epoll takes. */
@@ -670,6 +673,9 @@ Fds_take_uv(LoopObject *self, int fd, uv_poll_t **result)
             return -errno;
         }
         forget(self, fd);
+        if (self->closed) {
+            return UV_ECANCELED;
+        }
         *result = self->fds[fd].uv;
         return 0;
     }

@@ -423,6 +423,34 @@ def test_audit_events(run_python):
     )
 
 
+def test_an_audit_hook_closes_the_loop(run_python):
+    run_python(
+        [
+            "-c",
+            """if True:
+    import sys, ouroloop
+    loop = ouroloop.new_event_loop()
+    def hook(event, args):
+        if event in ("socket.getaddrinfo", "socket.getnameinfo"):
+            loop.close()
+    sys.addaudithook(hook)
+    for lookup in (
+        lambda: loop.getaddrinfo("localhost", 80),
+        lambda: loop.getaddrinfo("127.0.0.1", 80),
+        lambda: loop.getnameinfo(("127.0.0.1", 80)),
+    ):
+        loop = ouroloop.new_event_loop()
+        try:
+            lookup().send(None)
+        except RuntimeError as error:
+            assert str(error) == "Event loop is closed", error
+        else:
+            raise AssertionError("no error")
+    """,
+        ]
+    )
+
+
 # A libc whose lookups of "slow..." take as long as they are told to. So what runs can be met
 # in the middle on every machine, and no name server is asked.
 SLOW_LIBC = r"""

@@ -329,6 +329,24 @@ def test_a_closed_loop(pair):
     assert loop.remove_reader(pair[0]) is False
 
 
+def test_a_loop_that_fileno_closes(pair):
+    import ouroloop
+
+    loop = ouroloop.new_event_loop()
+
+    class File:
+        calls = 0
+
+        def fileno(self):
+            self.calls += 1
+            if self.calls == 2:
+                loop.close()
+            return pair[0].fileno()
+
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.add_reader(File(), print)
+
+
 # --- descriptors closed behind the loop's back
 
 

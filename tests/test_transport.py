@@ -646,6 +646,75 @@ def test_so_does_closing_it_with_warnings_as_errors(capsys):
     assert [type(error.exc_value) for error in errors] == [ResourceWarning]
 
 
+def closing_ways():
+    """Name, whether the socket is one for datagrams, and what opens a transport while `close()`
+    is called, which closes the loop."""
+
+    def connect(loop, sock, close, factory=asyncio.Protocol):
+        return loop.create_connection(factory, sock=sock)
+
+    def before(loop, sock, close):
+        close()
+        return connect(loop, sock, close)
+
+    def datagrams_before(loop, sock, close):
+        close()
+        return loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=sock)
+
+    def factory(loop, sock, close):
+        return connect(loop, sock, close, lambda: close() or asyncio.Protocol())
+
+    def attribute(loop, sock, close):
+        class Protocol:
+            @property
+            def connection_made(self):
+                close()
+                return print
+
+        return connect(loop, sock, close, Protocol)
+
+    def instance_check(loop, sock, close):
+        class Protocol(asyncio.Protocol):
+            @property
+            def __class__(self):
+                close()
+                return asyncio.Protocol
+
+        return connect(loop, sock, close, Protocol)
+
+    def server(loop, sock, close):
+        class Server:
+            def _attach(self, *args):
+                close()
+
+            def _detach(self, *args):
+                pass
+
+        async def open_transport():
+            loop._make_socket_transport(sock, asyncio.Protocol(), server=Server())
+
+        return open_transport()
+
+    return [before, datagrams_before, factory, attribute, instance_check, server]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.parametrize("way", closing_ways(), ids=lambda way: way.__name__)
+def test_opening_on_a_loop_that_is_closed(way):
+    """Before, or by the Python code that opening one runs."""
+    import ouroloop
+
+    loop = ouroloop.new_event_loop()
+    kind = socket.SOCK_DGRAM if way.__name__ == "datagrams_before" else socket.SOCK_STREAM
+    a, b = socket.socketpair(type=kind)
+    a.setblocking(False)
+    with a, b:
+        opening = way(loop, a, loop.close)
+        with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+            opening.send(None)
+        assert loop.is_closed()
+
+
 def test_a_forgotten_loop_with_transports_is_collected():
     import ouroloop
 
