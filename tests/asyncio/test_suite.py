@@ -75,6 +75,27 @@ def test_the_table_is_short():
     assert set(modules.APART) < set(modules.EXCLUDED)
 
 
+def test_an_entry_whose_test_passes_is_a_failure(monkeypatch):
+    version = sys.version_info[:2]
+    entries = (
+        expected.Entry("test_locks", "Tests.test_a*", (version,), "private"),
+        expected.Entry("test_locks", "Tests.test_b", ((3, 9),), "of another version"),
+        expected.Entry("test_locks", "Tests.test_c", (version,), "a race", may_pass=True),
+    )
+    monkeypatch.setattr(expected, "EXPECTED", entries)
+    names = {
+        name: f"test.test_asyncio.test_locks.Tests.{name}"
+        for name in ("test_a1", "test_a2", "test_b", "test_c")
+    }
+    outcomes = {test_id: ("ok", "") for test_id in names.values()}
+    outcomes[names["test_a1"]] = ("fail", "text")
+    verdict = run.judge(run.ModuleRun("test_locks", outcomes))
+    assert not verdict.ok
+    assert verdict.expected == {"Tests.test_a1": "private"}
+    assert [line.split()[0] for line in verdict.stale] == ["Tests.test_a2"]
+    assert verdict.unexpected == {}
+
+
 @pytest.fixture
 def worker_with(tmp_path, monkeypatch):
     """worker_with(text) has each worker process run this text as it starts."""
