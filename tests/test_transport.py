@@ -710,7 +710,7 @@ def test_opening_on_a_loop_that_is_closed(way):
     a.setblocking(False)
     with a, b:
         opening = way(loop, a, loop.close)
-        with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+        with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
             opening.send(None)
         assert loop.is_closed()
 
