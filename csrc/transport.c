@@ -104,14 +104,24 @@ watch_for(TransportObject *self, int events)
     if (events == self->watched || !self->open) {
         return 0;
     }
+    if (self->unwatchable) {
+        raise_uv(UV_EPERM);
+        return -1;
+    }
+    fd_watcher *watcher = self->home->fds[self->fd].watcher;
+    if (watcher != NULL) {
+        int before = self->watched;
+        self->watched = events;
+        if (Watcher_update(watcher) < 0) {
+            self->watched = before;
+            return -1;
+        }
+        return 0;
+    }
     if (events == 0) {
         uv_poll_stop(self->uv);
         self->watched = 0;
         return 0;
-    }
-    if (self->unwatchable) {
-        raise_uv(UV_EPERM);
-        return -1;
     }
     if (Fds_note_armed(self->loop, self->fd) < 0) {
         return -1;

@@ -84,7 +84,7 @@ struct TransportObject {
     LoopObject *home; /* borrowed: in whose table it stands, while open */
     uv_poll_t *uv;    /* the descriptor's, while open */
     int fd;
-    int watched; /* what uv watches for */
+    int watched; /* what uv watches for, perhaps by the descriptor's watcher */
     write_queue queue;
     size_t unsent; /* bytes in the queue */
     size_t high_water, low_water;

@@ -7,7 +7,9 @@
    what is reported, whether the call was cancelled or the socket closed.
 
    A transport watches its descriptor itself but stands in the same table,
-   because libuv takes one active watcher per descriptor. */
+   because libuv takes one active watcher per descriptor.  While a transport
+   closes, or has lent its descriptor to sendfile(), others may wait for it as
+   well: then it is told by their watcher. */
 #include "ouroloop.h"
 
 #include <errno.h>
@@ -122,6 +124,15 @@ Watcher_wanted(fd_watcher *self)
     return events;
 }
 
+/* What the transport of the descriptor waits for. */
+static int
+transport_wants(fd_watcher *self)
+{
+    TransportObject *transport = self->loop->fds[self->fd].transport;
+
+    return transport == NULL ? 0 : transport->watched;
+}
+
 /* Is it enough to be told of changes? */
 static bool
 waits_for_changes(fd_watcher *self)
@@ -133,7 +144,7 @@ waits_for_changes(fd_watcher *self)
         }
     }
     return COMPAT_REPORTS_CHANGES && self->reader == NULL &&
-        self->writer == NULL;
+        self->writer == NULL && transport_wants(self) == 0;
 }
 
 static void
@@ -209,17 +220,39 @@ on_watcher_closed(uv_handle_t *uv)
     PyMem_Free(self);
 }
 
-/* Nobody may wait.  Runs Python. */
+/* From now on the transport watches by itself again. */
+static void
+give_back(LoopObject *loop, TransportObject *transport)
+{
+    int err = 0;
+
+    if (Fds_note_armed(loop, transport->fd) < 0 ||
+        (err = uv_poll_start(transport->uv, transport->watched,
+                             transport->ops->on_event)) < 0) {
+        transport->watched = 0;
+        if (err < 0) {
+            raise_uv(err);
+        }
+        Loop_report(loop, "Cannot watch the connection", "transport",
+                    (PyObject *)transport);
+    }
+}
+
+/* Nobody may wait, but the descriptor's transport.  Runs Python. */
 void
 Watcher_close(fd_entry *entry)
 {
     fd_watcher *watcher = entry->watcher;
+    TransportObject *transport = entry->transport;
     PyObject *file = watcher->file;
 
     entry->watcher = NULL;
     watcher->file = NULL;
     Py_CLEAR(watcher->sock);
     uv_close((uv_handle_t *)&watcher->uv, on_watcher_closed);
+    if (transport != NULL && transport->watched != 0) {
+        give_back(watcher->loop, transport);
+    }
     Py_XDECREF(file);
 }
 
@@ -248,6 +281,7 @@ Watcher_update(fd_watcher *self)
         }
         return 0;
     }
+    wanted |= transport_wants(self);
     if (changes && self->changes) {
         if ((self->events & wanted) == wanted) {
             return 0;
@@ -282,6 +316,15 @@ update_or_report(fd_watcher *self)
     }
 }
 
+/* NULL: it was closed. */
+static fd_entry *
+entry_of(fd_watcher *self)
+{
+    fd_entry *entry = Fds_find(self->loop, self->fd);
+
+    return entry != NULL && entry->watcher == self ? entry : NULL;
+}
+
 static void
 on_watched(uv_poll_t *uv, int status, int events)
 {
@@ -312,8 +355,13 @@ on_watched(uv_poll_t *uv, int status, int events)
         }
     }
     wake(self, events); /* runs Python */
-    fd_entry *entry = Fds_find(self->loop, self->fd);
-    if (entry != NULL && entry->watcher == self) {
+    fd_entry *entry = entry_of(self);
+    if (entry != NULL && (transport_wants(self) & events)) {
+        /* Runs Python. */
+        entry->transport->ops->on_event(entry->uv, status, events);
+        entry = entry_of(self);
+    }
+    if (entry != NULL) {
         update_or_report(self);
     }
 }
@@ -326,21 +374,24 @@ Watcher_open(LoopObject *self, fd_entry *entry, int fd)
         raise_uv(-errno);
         return -1;
     }
-    TransportObject *transport = entry->transport;
-    if (transport != NULL && !transport->reading && !transport->writing &&
-        transport->watched != 0) {
-        /* It has lent the descriptor, to sendfile(); see Transport_watch(). */
-        uv_poll_stop(entry->uv);
-        transport->watched = 0;
-    }
     fd_watcher *watcher = PyMem_Calloc(1, sizeof(fd_watcher));
     if (watcher == NULL) {
         PyErr_NoMemory();
         return -1;
     }
+    TransportObject *transport = entry->transport;
+    if (transport != NULL && transport->watched != 0) {
+        uv_poll_stop(entry->uv);
+        /* See Transport_watch(): it may be more than it waits for. */
+        transport->watched &= (transport->reading ? UV_READABLE : 0) |
+            (transport->writing ? UV_WRITABLE : 0);
+    }
     int err = uv_poll_init(&self->uv, &watcher->uv, fd);
     if (err < 0) {
         PyMem_Free(watcher);
+        if (transport != NULL && transport->watched != 0) {
+            give_back(self, transport);
+        }
         raise_uv(err);
         return -1;
     }
@@ -380,7 +431,7 @@ Fds_check_armed(LoopObject *self)
         if (entry == NULL || !is_unwatchable(self->armed[i])) {
             continue;
         }
-        if (entry->transport != NULL) {
+        if (entry->transport != NULL && entry->uv != NULL) {
             uv_poll_stop(entry->uv);
             entry->transport->watched = 0;
         }
@@ -606,7 +657,9 @@ Fds_release(TransportObject *transport)
     LoopObject *self = transport->home;
 
     if (transport->uv != NULL) {
-        uv_poll_stop(transport->uv);
+        if (uv_is_active((uv_handle_t *)transport->uv)) {
+            uv_poll_stop(transport->uv);
+        }
         transport->uv->data = self;
         transport->uv = NULL;
     }

@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -349,5 +350,107 @@ def test_a_transport_after_calls(loop):
             await until(lambda: protocol.data == b"x")
             transport.close()
             await protocol.lost
+
+    loop.run_until_complete(main())
+
+
+# --- others beside a transport
+
+
+@pytest.fixture(params=[False, True], ids=["", "debug"])
+def any_loop(loop, request):
+    loop.set_debug(request.param)
+    return loop
+
+
+SIZE = 3_000_000
+
+
+async def read_all_of_it(loop, sock):
+    size = 0
+    while size < SIZE:
+        size += len(await loop.sock_recv(sock, 100_000))
+    assert size == SIZE
+
+
+def test_a_transport_reads_while_a_file_is_sent(any_loop, pair):
+    """sendfile() pauses it, but whoever owns it may resume it."""
+    loop = any_loop
+    a, b = pair
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, sock=a)
+        with tempfile.TemporaryFile() as file:
+            file.write(b"x" * SIZE)
+            file.seek(0)
+            sending = loop.create_task(loop.sendfile(transport, file))
+            await until(lambda: loop._watched(transport._sock_fd))
+            assert not transport.is_reading()
+            b.send(b"1")
+            await asyncio.sleep(0.01)
+            assert protocol.data == b""
+            transport.resume_reading()
+            await until(lambda: protocol.data == b"1")
+            transport.pause_reading()
+            transport.resume_reading()
+            b.send(b"2")
+            await until(lambda: protocol.data == b"12")
+            await read_all_of_it(loop, b)
+            assert await sending == SIZE
+        b.send(b"3")
+        await until(lambda: protocol.data == b"123")
+        transport.write(b"back")
+        assert await loop.sock_recv(b, 9) == b"back"
+        transport.close()
+        await protocol.lost
+
+    loop.run_until_complete(main())
+
+
+def test_a_transport_ends_while_a_file_is_sent(any_loop, pair):
+    loop = any_loop
+    a, b = pair
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, sock=a)
+        with tempfile.TemporaryFile() as file:
+            file.write(b"x" * SIZE)
+            file.seek(0)
+            sending = loop.create_task(loop.sendfile(transport, file))
+            await until(lambda: loop._watched(transport._sock_fd))
+            transport.resume_reading()
+            b.close()
+            with pytest.raises(OSError):
+                await sending
+        await protocol.lost
+
+    loop.run_until_complete(main())
+
+
+def test_callbacks_beside_a_transport_that_closes(any_loop, pair):
+    """It still writes; who looks at its socket meanwhile is asyncio's to allow."""
+    loop = any_loop
+    a, b = pair
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, sock=a)
+        transport.write(b"x" * SIZE)
+        transport.close()
+        seen = []
+        loop.add_reader(a, lambda: seen.append(a.recv(9)))
+        b.send(b"1")
+        await until(lambda: seen == [b"1"])
+        loop.remove_reader(a)
+        reading = loop.create_task(loop.sock_recv(a, 9))
+        await asyncio.sleep(0)
+        b.send(b"2")
+        assert await reading == b"2"
+        loop.add_reader(a, lambda: seen.append(a.recv(9)))
+        b.send(b"3")
+        await until(lambda: seen == [b"1", b"3"])
+        assert not protocol.lost.done()
+        await read_all_of_it(loop, b)
+        await protocol.lost
+        loop._remove_reader(transport._sock_fd)
 
     loop.run_until_complete(main())
