@@ -27,7 +27,8 @@ typedef struct {
 static int
 report_failure(ListenerObject *self, PyObject *protocol)
 {
-    PyObject *exc = NULL, *context = NULL, *result = NULL;
+    handled_exception outer;
+    PyObject *exc, *context, *result = NULL;
 
     if (is_fatal()) {
         return -1;
@@ -37,6 +38,7 @@ report_failure(ListenerObject *self, PyObject *protocol)
         return 0;
     }
     exc = PyErr_GetRaisedException();
+    begin_handling(exc, &outer);
     context =
         Py_BuildValue("{s:s,s:O}", "message",
                       "Error on transport creation for incoming connection",
@@ -48,7 +50,8 @@ report_failure(ListenerObject *self, PyObject *protocol)
             (PyObject *)self->loop,
             self->loop->state->str_call_exception_handler, context);
     }
-    Py_XDECREF(exc);
+    end_handling(&outer);
+    Py_DECREF(exc);
     Py_XDECREF(context);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -180,13 +183,14 @@ watch(ListenerObject *self)
 static int
 take_a_break(ListenerObject *self)
 {
-    PyObject *exc = NULL, *sock = NULL, *context = NULL, *result = NULL;
-    PyObject *resume = NULL;
+    handled_exception outer;
+    PyObject *sock = NULL, *context = NULL, *result = NULL, *resume = NULL;
     LoopObject *loop = self->loop;
     module_state *state = loop->state;
 
     PyErr_SetFromErrno(PyExc_OSError);
-    exc = PyErr_GetRaisedException();
+    PyObject *exc = PyErr_GetRaisedException();
+    begin_handling(exc, &outer);
     sock = PyObject_CallOneArg(state->TransportSocket, self->sock);
     context = sock == NULL
         ? NULL
@@ -203,14 +207,18 @@ take_a_break(ListenerObject *self)
     Py_SETREF(result,
               PyObject_CallMethod((PyObject *)loop, "_remove_reader", "i",
                                   self->fd));
+    if (result == NULL) {
+        goto done;
+    }
+    Py_CLEAR(result);
     resume = PyObject_GetAttrString((PyObject *)self, "_resume");
-    if (result != NULL && resume != NULL) {
-        Py_SETREF(result,
-                  PyObject_CallMethod((PyObject *)loop, "call_later", "OO",
-                                      state->ACCEPT_RETRY_DELAY, resume));
+    if (resume != NULL) {
+        result = PyObject_CallMethod((PyObject *)loop, "call_later", "OO",
+                                     state->ACCEPT_RETRY_DELAY, resume);
     }
 done:
-    Py_XDECREF(exc);
+    end_handling(&outer);
+    Py_DECREF(exc);
     Py_XDECREF(sock);
     Py_XDECREF(context);
     Py_XDECREF(resume);

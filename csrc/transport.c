@@ -173,9 +173,12 @@ call_flow_control(TransportObject *self, PyObject *method, const char *error)
     if (is_fatal() || self->loop == NULL) {
         return -1;
     }
+    handled_exception outer;
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *message = PyUnicode_FromString(error);
+    begin_handling(exc, &outer);
     int reported = message == NULL ? -1 : report(self, message, exc);
+    end_handling(&outer);
     Py_XDECREF(message);
     Py_DECREF(exc);
     return reported;
@@ -353,10 +356,12 @@ Transport_fatal_error(TransportObject *self, const char *message)
     if (is_fatal()) {
         return -1;
     }
+    handled_exception outer;
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *text = PyUnicode_FromString(message);
+    begin_handling(exc, &outer);
     int result = text == NULL ? -1 : Transport_end_with(self, exc, text);
-
+    end_handling(&outer);
     Py_XDECREF(text);
     Py_DECREF(exc);
     return result;

@@ -309,12 +309,15 @@ static int
 tell_error(DatagramObject *self)
 {
     TransportObject *transport = &self->transport;
+    handled_exception outer;
     PyObject *exc = PyErr_GetRaisedException();
     /* None once the transport has ended: an AttributeError, as in asyncio. */
     PyObject *protocol =
         Py_NewRef(transport->protocol == NULL ? Py_None : transport->protocol);
+    begin_handling(exc, &outer);
     PyObject *result = PyObject_CallMethodOneArg(
         protocol, transport->state->str_error_received, exc);
+    end_handling(&outer);
 
     Py_XDECREF(result);
     Py_DECREF(protocol);

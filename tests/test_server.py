@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import ssl
+import sys
 
 import pytest
 from network import TIMEOUT, Recorder, read_all, turns, until
@@ -235,6 +236,11 @@ def take_all_descriptors():
 def test_out_of_descriptors(loop, reports):
     """It says so once, waits, and goes on."""
     delays = []
+    handled = []
+
+    def report_to(loop, context):
+        reports.append(context)
+        handled.append(sys.exc_info()[1])
 
     def call_later(delay, callback, *args):
         if getattr(callback, "__name__", None) == "_resume":
@@ -261,6 +267,7 @@ def test_out_of_descriptors(loop, reports):
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         await until(lambda: len(protocols) == 3)
+        assert [report["exception"] for report in reports] == handled
         for report in reports.take():
             assert report["message"] == "socket.accept() out of system resource"
             assert report["exception"].errno == errno.EMFILE
@@ -271,6 +278,7 @@ def test_out_of_descriptors(loop, reports):
         await stop(server, protocols)
 
     loop.call_later = call_later
+    loop.set_exception_handler(report_to)
     try:
         loop.run_until_complete(main())
     finally:

@@ -817,3 +817,39 @@ def test_it_is_gone_when_the_run_in_which_it_was_lost_is_over(loop):
         assert loop.run_until_complete(main())() is None
     finally:
         gc.enable()
+
+
+# --- what those see who are told of an error
+
+
+@pytest.mark.parametrize("method", ["data_received", "get_buffer", "eof_received", "pause_writing"])
+def test_errors_are_being_handled_while_they_are_reported(loop, method):
+    """logging.exception() in a handler shows them, as on asyncio."""
+    seen = []
+    loop.set_exception_handler(
+        lambda loop, context: seen.append((context["exception"], sys.exc_info()[1]))
+    )
+
+    def fail(*args):
+        raise ZeroDivisionError
+
+    kind = asyncio.BufferedProtocol if method == "get_buffer" else asyncio.Protocol
+    protocol_type = type("Failing", (kind,), {method: fail})
+
+    async def main():
+        a, b = socket.socketpair()
+        with b:
+            transport, _ = await loop.create_connection(protocol_type, sock=a)
+            if method == "pause_writing":
+                transport.write(b"x" * 1_000_000)
+            else:
+                b.send(b"x")
+                b.shutdown(socket.SHUT_WR)
+            await until(lambda: seen)
+            transport.abort()
+            await turns()
+
+    loop.run_until_complete(main())
+    ((error, handled),) = seen
+    assert type(error) is ZeroDivisionError
+    assert handled is error

@@ -1120,6 +1120,26 @@ def test_garbage_is_collected_in_the_middle(loop):
     loop.run_until_complete(main())
 
 
+def test_an_error_is_being_handled_while_the_protocol_is_told(loop):
+    """So that logging.exception() shows it."""
+    seen = []
+
+    class Protocol(asyncio.DatagramProtocol):
+        def error_received(self, exc):
+            seen.append((exc, sys.exc_info()[1]))
+
+    async def main():
+        transport, _ = await loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+        transport.sendto(b"x" * 70_000, ("127.0.0.1", 9))
+        transport.close()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    ((error, handled),) = seen
+    assert isinstance(error, OSError)
+    assert handled is error
+
+
 def test_an_audit_hook_may_refuse(run_python):
     run_python(
         [

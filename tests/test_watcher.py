@@ -420,7 +420,7 @@ def test_a_transport_ends_while_a_file_is_sent(any_loop, pair):
             await until(lambda: loop._watched(transport._sock_fd))
             transport.resume_reading()
             b.close()
-            with pytest.raises(OSError):
+            with pytest.raises(ConnectionError):
                 await sending
         await protocol.lost
 
