@@ -1,0 +1,5 @@
+import sys
+
+from suites.runner import main
+
+sys.exit(main())
