@@ -43,16 +43,12 @@ get_size(PyObject *self, void *offset)
     return PyLong_FromSsize_t(*(Py_ssize_t *)((char *)self + (size_t)offset));
 }
 
-/* asyncio takes any number. */
 static int
 set_size(PyObject *self, PyObject *value, void *offset)
 {
-    PyObject *number =
-        refuse_deletion(value) < 0 ? NULL : PyNumber_Long(value);
-    Py_ssize_t size = number == NULL ? -1 : PyNumber_AsSsize_t(number, NULL);
+    Py_ssize_t size;
 
-    Py_XDECREF(number);
-    if (size == -1 && PyErr_Occurred()) {
+    if (refuse_deletion(value) < 0 || Transport_as_size(value, &size) < 0) {
         return -1;
     }
     *(Py_ssize_t *)((char *)self + (size_t)offset) = size;
@@ -388,24 +384,18 @@ TlsProtocol_traverse(TlsObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop and the list stay: methods may be called still, and a list of
-   bytes is part of no cycle once it is empty. */
+/* Methods may still be called: they count on a list, and on no NULL. */
 static int
 TlsProtocol_clear(TlsObject *self)
 {
-    PyObject *empty = PyList_New(0);
-
-    if (empty == NULL) {
+    if (PyList_SetSlice(self->write_backlog, 0, PY_SSIZE_T_MAX, NULL) < 0) {
         PyErr_Clear();
-    }
-    else {
-        Py_XSETREF(self->write_backlog, empty);
     }
     Py_CLEAR(self->native);
     Py_CLEAR(self->loop);
-#define X(name)                                         \
-    if (self->name != self->write_backlog) {            \
-        Py_XSETREF(self->name, Py_NewRef(Py_None));     \
+#define X(name)                                                             \
+    if ((PyObject *)self->name != self->write_backlog) {                    \
+        Py_XSETREF(self->name, Py_NewRef(Py_None));                         \
     }
     EACH_OBJECT(X)
 #undef X

@@ -9,6 +9,7 @@
    is only a record of what was. */
 #include "ouroloop.h"
 
+#include <math.h>
 #include <unistd.h>
 
 /* Protocol callbacks. */
@@ -209,42 +210,72 @@ Transport_maybe_resume(TransportObject *self)
 }
 
 int
-Transport_set_limits(TransportObject *self, PyObject *high_object,
-                     PyObject *low_object)
+Transport_as_size(PyObject *number, Py_ssize_t *size)
 {
-    enum { HIGH_WATER = 64 * 1024 };
-    Py_ssize_t high = -1, low = -1;
+    if (PyFloat_Check(number) && isinf(PyFloat_AS_DOUBLE(number)) &&
+        PyFloat_AS_DOUBLE(number) > 0) {
+        *size = PY_SSIZE_T_MAX;
+        return 0;
+    }
+    PyObject *integer = PyNumber_Long(number);
+    *size = integer == NULL ? -1 : PyNumber_AsSsize_t(integer, NULL);
+    Py_XDECREF(integer);
+    return *size == -1 && PyErr_Occurred() ? -1 : 0;
+}
 
-    if (high_object != Py_None) {
-        high = PyNumber_AsSsize_t(high_object, NULL);
-        if (high == -1 && PyErr_Occurred()) {
-            return -1;
-        }
+/* high >= low >= 0, and they are stored.  Runs Python. */
+static int
+store_limits(TransportObject *self, PyObject *high, PyObject *low)
+{
+    Py_ssize_t high_water, low_water;
+    PyObject *zero = PyLong_FromLong(0);
+    int valid = zero == NULL ? -1 : PyObject_RichCompareBool(high, low, Py_GE);
+
+    if (valid > 0) {
+        valid = PyObject_RichCompareBool(low, zero, Py_GE);
     }
-    if (low_object != Py_None) {
-        low = PyNumber_AsSsize_t(low_object, NULL);
-        if (low == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-    }
-    if (high_object == Py_None) {
-        high = low_object == Py_None   ? HIGH_WATER
-            : low > PY_SSIZE_T_MAX / 4 ? PY_SSIZE_T_MAX
-                                       : 4 * low;
-    }
-    if (low_object == Py_None) {
-        /* Floors, as Python's //. */
-        low = high >= 0 ? high / 4 : -1;
-    }
-    if (!(high >= low && low >= 0)) {
+    Py_XDECREF(zero);
+    if (valid == 0) {
         PyErr_Format(PyExc_ValueError,
-                     "high (%zd) must be >= low (%zd) must be >= 0", high,
-                     low);
+                     "high (%R) must be >= low (%R) must be >= 0", high, low);
+    }
+    if (valid <= 0 || Transport_as_size(high, &high_water) < 0 ||
+        Transport_as_size(low, &low_water) < 0) {
         return -1;
     }
-    self->high_water = (size_t)high;
-    self->low_water = (size_t)low;
+    self->high_water = (size_t)high_water;
+    self->low_water = (size_t)low_water;
     return 0;
+}
+
+int
+Transport_set_limits(TransportObject *self, PyObject *high, PyObject *low)
+{
+    enum { HIGH_WATER = 64 * 1024 };
+    PyObject *four;
+    int result = -1;
+
+    if (high == Py_None && low == Py_None) {
+        self->high_water = HIGH_WATER;
+        self->low_water = HIGH_WATER / 4;
+        return 0;
+    }
+    four = PyLong_FromLong(4);
+    if (four == NULL) {
+        return -1;
+    }
+    high = high == Py_None ? PyNumber_Multiply(four, low) : Py_NewRef(high);
+    if (high != NULL) {
+        low =
+            low == Py_None ? PyNumber_FloorDivide(high, four) : Py_NewRef(low);
+        if (low != NULL) {
+            result = store_limits(self, high, low);
+            Py_DECREF(low);
+        }
+        Py_DECREF(high);
+    }
+    Py_DECREF(four);
+    return result;
 }
 
 /* Closing. */

@@ -253,7 +253,11 @@ int Transport_unwatch(TransportObject *self);
 /* Call pause_writing() or resume_writing() if it is time.  Runs Python. */
 int Transport_maybe_pause(TransportObject *self);
 int Transport_maybe_resume(TransportObject *self);
-/* Either may be None; -1 with ValueError or TypeError. */
+/* A number of any type, which asyncio takes where it compares with a number of
+   bytes; what is too large is the most that a size can be.  -1 with any
+   exception.  Runs Python. */
+int Transport_as_size(PyObject *number, Py_ssize_t *size);
+/* Numbers or None; -1 with any exception.  Runs Python. */
 int Transport_set_limits(TransportObject *self, PyObject *high, PyObject *low);
 int Transport_set_protocol(TransportObject *self, PyObject *protocol);
 /* Close once all is sent.  Runs Python. */

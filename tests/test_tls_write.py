@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
+import sys
 
 import pytest
 from network import Recorder, turns, until
@@ -124,6 +126,19 @@ def test_written_before_the_handshake_is_over(loop):
         await accepted[0].lost
         server.close()
         await turns()
+
+    loop.run_until_complete(main())
+
+
+@new_design
+def test_limits_of_any_number(loop):
+    async def main():
+        async with client_and_peer() as (transport, _, _):
+            get, set_limits = transport.get_write_buffer_limits, transport.set_write_buffer_limits
+            set_limits(high=1000.5)
+            assert get() == (250, 1000)
+            set_limits(math.inf, 10)
+            assert get() == (10, sys.maxsize)
 
     loop.run_until_complete(main())
 

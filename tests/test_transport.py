@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import math
 import os
 import socket
 import sys
@@ -184,9 +185,15 @@ def test_limits(loop):
             assert get() == (0, 0)
             set_limits(high=2**70)
             assert get()[1] == sys.maxsize
+            set_limits(low=math.inf)
+            assert get() == (sys.maxsize, sys.maxsize)
+            set_limits(high=1000.5)
+            assert get() == (250, 1000)
+            set_limits(math.inf, 10.5)
+            assert get() == (10, sys.maxsize)
             set_limits()
             assert get() == (16384, 65536)
-            for high, low in ((1, 2), (-1, None), (None, -1), (5, -1)):
+            for high, low in ((1, 2), (-1, None), (None, -1), (5, -1), (math.nan, 1)):
                 with pytest.raises(ValueError, match=r"^high \(.*\) must be >= low \(.*\) must"):
                     set_limits(high, low)
             with pytest.raises(TypeError):
