@@ -4,16 +4,6 @@
    that C reads (_debug, _closed, ...) are members of our struct. */
 #include "ouroloop.h"
 
-static int
-check_closed(LoopObject *self)
-{
-    if (self->closed) {
-        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-        return -1;
-    }
-    return 0;
-}
-
 /* call_soon() and its kin: required arguments, by position or by name, then
  *args for the callback, and context by name only. */
 typedef struct {
@@ -169,7 +159,7 @@ call_soon(LoopObject *self, const call_spec *spec, bool check_thread,
     call_args call;
 
     if (parse_call(spec, args, nargs, kwnames, &call) < 0 ||
-        check_closed(self) < 0 ||
+        Fds_check_open(self) < 0 ||
         (self->debug &&
          check_call(self, call.args[0], spec->method, check_thread) < 0)) {
         goto done;
@@ -214,7 +204,7 @@ call_at(LoopObject *self, double when, PyObject *when_object,
 {
     PyObject *callback = call->args[1];
 
-    if (check_closed(self) < 0 ||
+    if (Fds_check_open(self) < 0 ||
         (self->debug && check_call(self, callback, "call_at", true) < 0)) {
         return NULL;
     }
@@ -383,7 +373,7 @@ Loop_create_task(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (coro == NULL) {
         return create_task_by_stock(self, args, nargs, kwnames);
     }
-    if (check_closed(self) < 0) {
+    if (Fds_check_open(self) < 0) {
         return NULL;
     }
     return Task_create(self, coro, name, context, eager_start);
@@ -418,7 +408,7 @@ Loop_get_debug(LoopObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Loop__run_once(LoopObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (check_closed(self) < 0) {
+    if (Fds_check_open(self) < 0) {
         return NULL;
     }
     Loop_poll_next(self);
@@ -431,7 +421,7 @@ Loop__run_once(LoopObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Loop__run(LoopObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (check_closed(self) < 0 || Loop_run(self) < 0) {
+    if (Fds_check_open(self) < 0 || Loop_run(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

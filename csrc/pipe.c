@@ -401,11 +401,8 @@ parse(LoopObject *self, const arg_spec *spec, PyObject *const *args,
 {
     PyObject *given[4];
 
-    if (parse_args(self->state, spec, args, nargs, kwnames, given) < 0) {
-        return -1;
-    }
-    if (self->closed) {
-        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+    if (parse_args(self->state, spec, args, nargs, kwnames, given) < 0 ||
+        Fds_check_open(self) < 0) {
         return -1;
     }
     from->loop = self;

@@ -450,12 +450,9 @@ attempt_connect(SockCallObject *self, PyObject **result)
 static void
 translate_sendfile_error(SockCallObject *self)
 {
-    module_state *state = state_of_call(self);
-    bool first = self->sent == 0 && self->waiter.future == NULL;
-
     if (self->sent == 0) {
         PyErr_Clear();
-        PyErr_SetString(state->SendfileNotAvailableError,
+        PyErr_SetString(state_of_call(self)->SendfileNotAvailableError,
                         "os.sendfile call failed");
         return;
     }
@@ -464,8 +461,7 @@ translate_sendfile_error(SockCallObject *self)
     long err = number == NULL ? -1 : PyLong_AsLong(number);
     Py_XDECREF(number);
     PyErr_Clear();
-    if (!first && err == ENOTCONN &&
-        (PyObject *)Py_TYPE(exc) != PyExc_ConnectionError) {
+    if (err == ENOTCONN && (PyObject *)Py_TYPE(exc) != PyExc_ConnectionError) {
         PyObject *other = PyObject_CallFunction(
             PyExc_ConnectionError, "si", "socket is not connected", ENOTCONN);
         if (other == NULL) {

@@ -325,8 +325,7 @@ feed(module_state *state, PyObject *reader, const char *data, Py_ssize_t size)
         return 0;
     }
     Py_ssize_t before = PyByteArray_GET_SIZE(view.buffer);
-    /* Beyond twice the limit, and with a debugging loop, asyncio has more to
-       do. */
+    /* Beyond twice the limit asyncio has more to do. */
     if (view.eof != Py_False || before > PY_SSIZE_T_MAX / 4 ||
         (before + size + 1) / 2 > view.limit_bytes) {
         goto done;
