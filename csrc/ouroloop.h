@@ -172,6 +172,7 @@ struct LoopObject {
     int fd_count;
     int *armed; /* descriptors that uv registers at the next poll */
     size_t armed_count, armed_capacity;
+    size_t armed_checked; /* of them, right before the poll */
     size_t waiters; /* of all descriptors */
     /* Looks for sockets that were closed under a waiter; see run.c. */
     uv_timer_t closed_timer;

@@ -20,6 +20,10 @@ on_before_poll(uv_prepare_t *prepare)
     LoopObject *self = CONTAINER_OF(prepare, LoopObject, before_poll);
 
     self->looked = false;
+    /* Here, not before uv_run(): its timers arm descriptors, too. */
+    if (self->armed_count > 0) {
+        self->armed_checked = Fds_check_armed(self); /* runs Python */
+    }
     if (!self->may_block) {
         return;
     }
@@ -113,11 +117,11 @@ poll(LoopObject *self, bool may_block)
         return -1;
     }
     self->may_block = may_block;
-    size_t armed = self->armed_count > 0 ? Fds_check_armed(self) : 0;
+    self->armed_checked = 0;
     uv_run(&self->uv, may_block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     Loop_enter(self);
-    if (armed > 0) {
-        Fds_after_poll(self, armed);
+    if (self->armed_checked > 0) {
+        Fds_after_poll(self, self->armed_checked);
     }
     self->ran = self->ran || !self->looked;
     self->last_poll_ns = uv_hrtime();

@@ -423,9 +423,7 @@ Fds_reserve_open(LoopObject *self, int fd)
 size_t
 Fds_check_armed(LoopObject *self)
 {
-    size_t count = self->armed_count;
-
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < self->armed_count; i++) {
         fd_entry *entry = Fds_find(self, self->armed[i]);
 
         if (entry == NULL || !is_unwatchable(self->armed[i])) {
@@ -441,7 +439,7 @@ Fds_check_armed(LoopObject *self)
             wake(entry->watcher, UV_READABLE | UV_WRITABLE); /* runs Python */
         }
     }
-    return count;
+    return self->armed_count;
 }
 
 void

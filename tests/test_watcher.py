@@ -454,3 +454,28 @@ def test_callbacks_beside_a_transport_that_closes(any_loop, pair):
         loop._remove_reader(transport._sock_fd)
 
     loop.run_until_complete(main())
+
+
+def test_a_callback_that_outlives_a_transport(loop, pair):
+    """What is left watches less than before, of a descriptor that is closed."""
+    a, b = pair
+    c, d = socket.socketpair()
+
+    async def main():
+        # While a call waits, the loop looks at all that is watched.
+        c.setblocking(False)
+        waiting = loop.create_task(loop.sock_recv(c, 9))
+        transport, protocol = await loop.create_connection(Recorder, sock=a)
+        transport.write(b"x" * SIZE)
+        transport.close()
+        fd = transport._sock_fd
+        loop.add_reader(fd, print)
+        await read_all_of_it(loop, b)
+        await protocol.lost
+        await asyncio.sleep(0.1)
+        loop._remove_reader(fd)
+        d.send(b"1")
+        assert await waiting == b"1"
+
+    with c, d:
+        loop.run_until_complete(main())
