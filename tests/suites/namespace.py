@@ -18,22 +18,28 @@ def write_hosts(path):
 
 @functools.cache
 def enter(hosts, unprivileged):
-    """What to put before a command so that /etc/hosts is that file and, if told so and this is
-    root, the user is not root; an empty list where no namespace can be had."""
-    prefix = ["unshare", "--map-root-user", "--mount", "sh", "-euc", MOUNT, "sh", hosts]
-    if os.geteuid() != 0:
-        user, group = os.getuid(), os.getgid()
+    """What to put before a command so that /etc/hosts is that file and, if told so, the user is
+    not root; an empty list where this cannot be had."""
+    root = os.geteuid() == 0
+    namespace = ["unshare", "--mount"] if root else ["unshare", "--map-root-user", "--mount"]
+    mount = [*namespace, "sh", "-euc", MOUNT, "sh", hosts]
+    if not root:
+        ways = [[*mount, "unshare", f"--map-user={os.getuid()}", f"--map-group={os.getgid()}"]]
     elif unprivileged:
-        # Root's files belong to this account in there, so that the interpreter and the sources
-        # can be read wherever they are.
         account = pwd.getpwnam("nobody")
         user, group = account.pw_uid, account.pw_gid
+        # Best where root's files belong to that account, so that the interpreter and the sources
+        # can be read wherever they are. It cannot be had in a chroot.
+        ways = [
+            [*mount, "unshare", f"--map-user={user}", f"--map-group={group}"],
+            [*mount, "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"],
+        ]
     else:
-        user = None
-    if user is not None:
-        prefix += ["unshare", f"--map-user={user}", f"--map-group={group}"]
-    try:
-        subprocess.run([*prefix, "true"], check=True, stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    return prefix
+        ways = [mount]
+    for prefix in ways:
+        try:
+            subprocess.run([*prefix, "true"], check=True, stderr=subprocess.DEVNULL)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return prefix
+    return []

@@ -94,7 +94,10 @@ class Suite:
         if loop == "ouroloop":
             command.append("--ouroloop")
         command += tests or ["tests"]
-        command = namespace.enter(self.hosts, self.project.unprivileged) + command
+        prefix = namespace.enter(self.hosts, self.project.unprivileged)
+        if not prefix and self.project.unprivileged and os.geteuid() == 0:
+            raise Failure(f"{self.name}'s tests start a server that root may not run")
+        command = prefix + command
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -109,6 +112,7 @@ class Suite:
         command, environment = self.command(loop, list(tests))
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="suite-") as directory:
+            os.chmod(directory, 0o777)
             record = os.path.join(directory, "record")
             environment["SUITE_RECORD"] = record
             with open(log or os.devnull, "w") as output:

@@ -34,15 +34,22 @@ def is_ours(loop_type):
     return any(base.__module__ == "ouroloop.loop" for base in loop_type.__mro__)
 
 
+def stand_in():
+    """Our loop by the name of asyncio's default, which some tests, and uvicorn itself, ask for."""
+    import ouroloop
+
+    stock = asyncio.SelectorEventLoop
+    names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__}
+    ours = type(stock.__name__, (ouroloop.Loop,), names)
+    for name in ("SelectorEventLoop", "EventLoop"):
+        if getattr(asyncio, name, None) is stock:
+            setattr(asyncio, name, ours)
+
+
 def pytest_configure(config):
     count_loops()
     if config.getoption("--ouroloop"):
-        # Some tests, and uvicorn itself, name the class that is asyncio's default.
-        import ouroloop
-
-        for name in ("SelectorEventLoop", "EventLoop"):
-            if hasattr(asyncio, name):
-                setattr(asyncio, name, ouroloop.Loop)
+        stand_in()
 
 
 def pytest_collectreport(report):
