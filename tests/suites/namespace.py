@@ -18,8 +18,8 @@ def write_hosts(path):
 
 @functools.cache
 def enter(hosts, unprivileged):
-    """What to put before a command so that /etc/hosts is that file and, if told so, the user is
-    not root; an empty list where this cannot be had."""
+    """What to put before a command so that /etc/hosts is that file, where that can be had, and,
+    if told so, the user is not root; an empty list if neither can be had."""
     root = os.geteuid() == 0
     namespace = ["unshare", "--mount"] if root else ["unshare", "--map-root-user", "--mount"]
     mount = [*namespace, "sh", "-euc", MOUNT, "sh", hosts]
@@ -28,11 +28,13 @@ def enter(hosts, unprivileged):
     elif unprivileged:
         account = pwd.getpwnam("nobody")
         user, group = account.pw_uid, account.pw_gid
+        become = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
         # Best where root's files belong to that account, so that the interpreter and the sources
-        # can be read wherever they are. It cannot be had in a chroot.
+        # can be read wherever they are; but not in a chroot, nor in most containers.
         ways = [
             [*mount, "unshare", f"--map-user={user}", f"--map-group={group}"],
-            [*mount, "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"],
+            [*mount, *become],
+            become,
         ]
     else:
         ways = [mount]

@@ -39,8 +39,14 @@ def stand_in():
     import ouroloop
 
     stock = asyncio.SelectorEventLoop
+
+    class Named(type(ouroloop.Loop)):
+        def __instancecheck__(cls, instance):
+            # The loops of the policy are instances of ouroloop.Loop itself.
+            return type.__instancecheck__(stock if cls is ours else cls, instance)
+
     names = {"__module__": stock.__module__, "__qualname__": stock.__qualname__}
-    ours = type(stock.__name__, (ouroloop.Loop,), names)
+    ours = Named(stock.__name__, (ouroloop.Loop,), names)
     for name in ("SelectorEventLoop", "EventLoop"):
         if getattr(asyncio, name, None) is stock:
             setattr(asyncio, name, ours)
