@@ -53,11 +53,12 @@ typedef struct {
 
 /* What a ready_entry asks for.  The low bits of its `object`. */
 enum ready_kind {
-    READY_HANDLE, /* run the HandleObject */
-    READY_STEP,   /* step the TaskObject; arg: exception to throw, or NULL */
-    READY_WAKEUP, /* the TaskObject awaited the future in arg, now done */
-    READY_CALL,   /* call object(arg) in context: a future's callback */
-    READY_NATIVE, /* call ((native_call)arg)(object): work of our own */
+    READY_HANDLE,  /* run the HandleObject */
+    READY_STEP,    /* step the TaskObject; arg: exception to throw, or NULL */
+    READY_WAKEUP,  /* the TaskObject awaited the future in arg, now done */
+    READY_CALL,    /* call object(arg) in context: a future's callback */
+    READY_NATIVE,  /* call ((native_call)arg)(object): work of our own */
+    READY_RESOLVE, /* None is the result of the future, if it is pending */
 };
 #define READY_KIND_MASK ((uintptr_t)7)
 
@@ -159,6 +160,9 @@ struct LoopObject {
     PyObject *error;       /* SystemExit or KeyboardInterrupt on its way */
     uint64_t last_poll_ns;
     size_t entries_since_poll;
+    size_t batch;       /* entries of this turn */
+    size_t found_count; /* transports for which this poll has found events */
+    TransportObject *first_found; /* of those, if nothing waited; owned */
 
     uv_loop_t uv;
     uv_prepare_t before_poll;
@@ -173,7 +177,7 @@ struct LoopObject {
     int *armed; /* descriptors that uv registers at the next poll */
     size_t armed_count, armed_capacity;
     size_t armed_checked; /* of them, right before the poll */
-    size_t waiters; /* of all descriptors */
+    size_t waiters;       /* of all descriptors */
     /* Looks for sockets that were closed under a waiter; see run.c. */
     uv_timer_t closed_timer;
     bool ran, looked; /* anything since it last looked; only it, just now */
@@ -329,6 +333,9 @@ Ready_push_native(ready_queue *self, native_call call, PyObject *object)
     self->count++;
     return 0;
 }
+
+/* The same in front of all others. */
+int Ready_push_first(ready_queue *self, native_call call, PyObject *object);
 
 /* registry.c -- asyncio's registers of running and current tasks */
 

@@ -25,6 +25,21 @@ Ready_grow(ready_queue *self)
     return 0;
 }
 
+int
+Ready_push_first(ready_queue *self, native_call call, PyObject *object)
+{
+    if (self->count == self->capacity && Ready_grow(self) < 0) {
+        return -1;
+    }
+    self->head = (self->head - 1) & (self->capacity - 1);
+    self->count++;
+    self->entries[self->head] = (ready_entry){
+        .object = (uintptr_t)Py_NewRef(object) | (uintptr_t)READY_NATIVE,
+        .arg = (PyObject *)call,
+    };
+    return 0;
+}
+
 void
 Ready_clear(ready_queue *self)
 {

@@ -118,6 +118,7 @@ poll(LoopObject *self, bool may_block)
     }
     self->may_block = may_block;
     self->armed_checked = 0;
+    self->found_count = self->batch = 0;
     uv_run(&self->uv, may_block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     Loop_enter(self);
     if (self->armed_checked > 0) {
@@ -125,6 +126,9 @@ poll(LoopObject *self, bool may_block)
     }
     self->ran = self->ran || !self->looked;
     self->last_poll_ns = uv_hrtime();
+    if (self->first_found != NULL) {
+        Stream_end_poll(self);
+    }
     if (self->error != NULL) {
         PyErr_SetRaisedException(Py_NewRef(self->error));
         Py_CLEAR(self->error);
@@ -134,7 +138,7 @@ poll(LoopObject *self, bool may_block)
 }
 
 /* Run one entry; steals its references.  Runs Python. */
-static int
+static inline int
 run_entry(LoopObject *self, ready_entry entry)
 {
     enum ready_kind kind = entry.object & READY_KIND_MASK;
@@ -162,11 +166,18 @@ run_entry(LoopObject *self, ready_entry entry)
         }
         break;
     case READY_NATIVE:
-        result = Registry_leave(self);
+        result = self->current_task == NULL ? 0 : Registry_leave(self);
         if (result == 0) {
             ((native_call)entry.arg)(object);
         }
         entry.arg = NULL;
+        break;
+    case READY_RESOLVE:
+        result = Registry_leave(self);
+        if (result == 0 && Future_resolve(self, object, Py_None) < 0) {
+            Loop_report(self, "Cannot wake a call that waits for a socket",
+                        "future", object);
+        }
         break;
     }
     Py_DECREF(object);
@@ -218,6 +229,7 @@ run_entries(LoopObject *self)
 {
     ready_queue *ready = &self->ready;
 
+    self->batch = ready->count;
     self->entries_since_poll += ready->count;
     self->ran = self->ran || ready->count > 0;
     for (size_t todo = ready->count; todo > 0 && ready->count > 0; todo--) {

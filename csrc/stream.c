@@ -1,7 +1,7 @@
 /* Bytes into a stream transport, and what libuv reports about it.
 
-   One recv() for each time the kernel reports input, handed on to the protocol
-   right there. */
+   One recv() for each time the kernel reports input.  It waits for its turn
+   behind the callbacks that are in the ready queue already. */
 #include "ouroloop.h"
 
 #include <errno.h>
@@ -9,7 +9,8 @@
 enum {
     SMALL_READ = 4 * 1024, /* below it a copy is cheaper than an object of
                               the right size */
-    MAX_READS = 8          /* for one event */
+    MAX_READS = 8,         /* for one event */
+    MOST_FOUND = 512       /* transports whose input waits for its turn */
 };
 
 static ssize_t
@@ -327,7 +328,7 @@ read_ready(TransportObject *self)
         /* More has come than there was room for, and nothing else is to be
            done: the next turn would only ask the kernel what is known. */
         if (result < 0 || !self->filled || self->loop == NULL ||
-            self->loop->ready.count > 0) {
+            self->loop->ready.count > 0 || self->loop->batch > 1) {
             return result;
         }
     }
@@ -336,16 +337,26 @@ read_ready(TransportObject *self)
 
 /* Events. */
 
+/* In which the event is told of. */
+static PyObject *
+context_of(TransportObject *self, int event)
+{
+    PyObject *context =
+        event == UV_READABLE ? self->read_context : self->write_context;
+
+    return context == NULL ? self->context : context;
+}
+
 /* In debug mode the work is a Handle, as on stock asyncio: timed, named in the
    log if slow. */
 static int
-queue_method(TransportObject *self, const char *name)
+queue_method(TransportObject *self, int event, const char *name)
 {
     LoopObject *loop = self->loop;
     PyObject *method = PyObject_GetAttrString((PyObject *)self, name);
     HandleObject *handle = method == NULL
         ? NULL
-        : Handle_new(loop, method, NULL, 0, self->context);
+        : Handle_new(loop, method, NULL, 0, context_of(self, event));
     int result = handle == NULL ? -1
                                 : Ready_push(&loop->ready, READY_HANDLE,
                                              (PyObject *)handle, NULL, NULL);
@@ -355,35 +366,161 @@ queue_method(TransportObject *self, const char *name)
     return result;
 }
 
+/* Runs Python.  -1 only with an exception that must leave run_forever(). */
 static int
-dispatch(TransportObject *self, int events)
+call_in(TransportObject *self, int (*work)(TransportObject *),
+        PyObject *context)
+{
+    /* It may be replaced meanwhile. */
+    Py_INCREF(context);
+    int entered = context_enter(context);
+    int result = entered < 0 ? -1 : work(self);
+    if (context_leave(context, entered) < 0) {
+        result = -1;
+    }
+    Py_DECREF(context);
+    return result;
+}
+
+/* Both look at the state first.  As above. */
+static int
+read_and_write(TransportObject *self, int events)
 {
     int result = 0;
 
-    if (self->loop->debug) {
-        if (events & UV_READABLE) {
-            result = queue_method(self, "_read_ready");
-        }
-        if (result == 0 && (events & UV_WRITABLE)) {
-            result = queue_method(self, "_write_ready");
-        }
-        return result;
-    }
-    int entered = Transport_enter(self);
-    if (entered < 0) {
-        return -1;
-    }
-    /* Each runs Python; both look at the state first. */
     if (events & UV_READABLE) {
-        result = self->ops->read_ready(self);
+        result = call_in(self, self->ops->read_ready,
+                         context_of(self, UV_READABLE));
     }
     if (result == 0 && (events & UV_WRITABLE) && self->loop != NULL) {
-        result = self->ops->write_ready(self);
-    }
-    if (Transport_leave(self, entered) < 0) {
-        result = -1;
+        result = call_in(self, self->ops->write_ready,
+                         context_of(self, UV_WRITABLE));
     }
     return result;
+}
+
+/* Do what the poll has found to be possible, unless it was given up since. */
+static void
+run_events(PyObject *object)
+{
+    TransportObject *self = (TransportObject *)object;
+    LoopObject *loop = self->loop;
+    int events = self->found;
+
+    self->found = 0;
+    if (events == 0 || !self->open || loop == NULL) {
+        return;
+    }
+    if (read_and_write(self, events) < 0) {
+        Loop_fail(loop);
+    }
+    if ((self->watched & UV_WRITABLE) && !self->writing &&
+        Transport_unwatch(self) < 0) {
+        Loop_report(loop, "Cannot watch the connection", "transport", object);
+    }
+}
+
+/* Without a turn of its own. */
+static void
+run_events_here(TransportObject *self, LoopObject *loop)
+{
+    bool collecting = loop->collecting;
+
+    loop->collecting = true;
+    run_events((PyObject *)self);
+    loop->collecting = collecting;
+    if (loop->unflushed != NULL) {
+        Stream_flush(loop);
+    }
+}
+
+/* Is it that long until anything else than what was found has to be done? */
+static bool
+is_alone(LoopObject *loop)
+{
+    timer_heap *timers = &loop->timers;
+
+    return loop->ready.count == 0 &&
+        (timers->count == 0 ||
+         (!loop->custom_time &&
+          timers->entries[0].when > (double)loop->last_poll_ns / 1e9 + 1e-6));
+}
+
+void
+Stream_end_poll(LoopObject *loop)
+{
+    TransportObject *first = loop->first_found;
+
+    loop->first_found = NULL;
+    /* Most polls find one thing; to queue that would cost more than all that
+       is done here. */
+    if (is_alone(loop)) {
+        run_events_here(first, loop);
+    }
+    else if (Ready_push_first(&loop->ready, run_events, (PyObject *)first) <
+             0) {
+        Loop_fail(loop);
+    }
+    Py_DECREF(first);
+}
+
+/* Input goes behind the callbacks that wait already, as on stock asyncio, and
+   timers behind it. */
+static int
+queue_events(TransportObject *self, LoopObject *loop, int events)
+{
+    if (self->found != 0) {
+        self->found |= (uint8_t)events;  // Its turn has not come yet.
+        return 0;
+    }
+    self->found = (uint8_t)events;
+    if (loop->found_count == 0 && loop->ready.count == 0) {
+        loop->found_count = 1;
+        loop->first_found = (TransportObject *)Py_NewRef(self);
+        return 0;
+    }
+    /* libuv asks for more and more when it has found 1024 and they are still
+       to be found: the rest is taken at once. */
+    if (loop->found_count++ < MOST_FOUND) {
+        return Ready_push_native(&loop->ready, run_events, (PyObject *)self);
+    }
+    Py_INCREF(self);
+    run_events_here(self, loop);
+    Py_DECREF(self);
+    return 0;
+}
+
+static int
+queue_handles(TransportObject *self, int events)
+{
+    int result = 0;
+
+    if (events & UV_READABLE) {
+        result = queue_method(self, UV_READABLE, "_read_ready");
+    }
+    if (result == 0 && (events & UV_WRITABLE)) {
+        result = queue_method(self, UV_WRITABLE, "_write_ready");
+    }
+    return result;
+}
+
+/* Drop what nobody wants, and watch for what is wanted. */
+static int
+wanted_of(TransportObject *self, int status, int events)
+{
+    if (status < 0) {
+        /* POLLERR, and libuv has stopped the watcher.  recv() and send()
+           know the error. */
+        self->watched = 0;
+        events = UV_READABLE | UV_WRITABLE;
+    }
+    if (Transport_unwatch(self) < 0) {
+        Loop_report(self->loop, "Cannot watch the connection", "transport",
+                    (PyObject *)self);
+    }
+    /* A pipe wants to know that nobody reads, also while it closes. */
+    return (self->paused ? 0 : events & UV_READABLE) |
+        (self->writing ? events & UV_WRITABLE : 0);
 }
 
 void
@@ -396,35 +533,14 @@ Stream_on_event(uv_poll_t *uv, int status, int events)
     if (!self->open || self->loop == NULL) {
         return;
     }
-    if (status < 0) {
-        /* POLLERR, and libuv has stopped the watcher.  recv() and send()
-           know the error. */
-        self->watched = 0;
-        events = UV_READABLE | (self->writing ? UV_WRITABLE : 0);
+    if (status < 0 || events != UV_READABLE || !self->reading) {
+        events = wanted_of(self, status, events);
     }
-    bool unwanted = (events & UV_READABLE) && !self->reading;
-    bool collecting = loop->collecting;
-    Py_INCREF(self);
-    loop->collecting = true;
-    int result = dispatch(self, events);
-    if (result < 0) {
+    if (events != 0 &&
+        (loop->debug ? queue_handles(self, events)
+                     : queue_events(self, loop, events)) < 0) {
         Loop_fail(loop);
     }
-    loop->collecting = collecting;
-    if (loop->unflushed != NULL) {
-        Stream_flush(loop);
-    }
-    if (unwanted || (self->watched & UV_WRITABLE && !self->writing)) {
-        result = Transport_unwatch(self);
-    }
-    else {
-        result = Transport_watch(self);
-    }
-    if (result < 0) {
-        Loop_report(loop, "Cannot watch the connection", "transport",
-                    (PyObject *)self);
-    }
-    Py_DECREF(self);
 }
 
 const transport_ops stream_ops = {

@@ -242,7 +242,8 @@ look_at_buffer(StreamCallObject *self, reader_view *view, Py_ssize_t *count)
     switch (self->kind) {
     case STREAM_READ:
         *count = Py_MIN(size, self->size);
-        enough = size > 0;
+        /* It waits once: what it was woken for somebody else may have. */
+        enough = size > 0 || self->stage == WAITING;
         break;
     case STREAM_READEXACTLY:
         *count = self->size;

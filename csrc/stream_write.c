@@ -183,6 +183,33 @@ Stream_shut_down(TransportObject *self)
     return 0;
 }
 
+/* All that a closing transport had to send is sent. */
+static int
+end_connection(TransportObject *self)
+{
+    LoopObject *loop = self->loop;
+
+    if (Transport_drained(self) == 0) {
+        return 0;
+    }
+    if (is_fatal()) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *method =
+        PyObject_GetAttrString((PyObject *)self, "_write_ready");
+    if (method == NULL) {
+        Py_DECREF(exc);
+        return -1;
+    }
+    PyErr_SetRaisedException(exc);
+    /* With a copy of the context: that one is entered, and the exception
+       handler enters its. */
+    int result = report_call(loop, method, NULL, NULL);
+    Py_DECREF(method);
+    return result;
+}
+
 /* Do what waited for all to be sent, if it is.  Runs Python. */
 static int
 end_if_drained(TransportObject *self)
@@ -195,7 +222,7 @@ end_if_drained(TransportObject *self)
         return -1;
     }
     if (self->closing) {
-        return Transport_drained(self);
+        return end_connection(self);
     }
     if (self->eof && Stream_shut_down(self) < 0) {
         return Transport_fatal_error(self, "Fatal error on transport");
@@ -203,33 +230,53 @@ end_if_drained(TransportObject *self)
     return 0;
 }
 
-/* Send what the kernel takes and watch for more room if that is not all.  -1
-   only with an exception that must leave run_forever().  Runs Python if the
-   connection is broken. */
+/* Send what the kernel takes.  The errno of the connection, or 0. */
 static int
-send_queue(TransportObject *self)
+try_to_send(TransportObject *self)
 {
     while (self->queue.count > 0) {
         size_t before = self->unsent;
         uint32_t count = self->queue.count;
         ssize_t sent = send_some(self);
         if (sent < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK) {
-                break;
-            }
-            PyErr_SetFromErrno(PyExc_OSError);
-            return fail_write(self);
+            return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : errno;
         }
         queue_advance(self, (size_t)sent);
         if ((size_t)sent < before && count <= MAX_PARTS) {
             break;  // It took a part of what it was given: it is full.
         }
     }
-    if (self->queue.count > 0 && !self->writing) {
-        self->writing = true;
-        return Transport_watch(self);
-    }
     return 0;
+}
+
+/* What remains to be done when it is not all.  -1 only with an exception that
+   must leave run_forever().  Runs Python if the connection is broken. */
+static int
+wait_for_room(TransportObject *self, int error)
+{
+    if (error != 0) {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return fail_write(self);
+    }
+    if (self->queue.count == 0 || self->writing) {
+        return 0;
+    }
+    if (!self->one_context) {
+        PyObject *context = PyContext_CopyCurrent();
+        if (context == NULL) {
+            return fail_write(self);
+        }
+        Py_XSETREF(self->write_context, context);
+    }
+    self->writing = true;
+    return Transport_watch(self);
+}
+
+static int
+send_queue(TransportObject *self)
+{
+    return wait_for_room(self, try_to_send(self));
 }
 
 /* With the kernel full nothing is held back. */
@@ -265,25 +312,36 @@ Stream_settle(TransportObject *self)
 }
 
 static int
-flush_one(TransportObject *self)
+flush_in(TransportObject *self, PyObject *context)
 {
     if (self->queue.count == 0 || self->writing) {
         return 0;
     }
-    if (send_queue(self) < 0) {
-        return -1;
+    int error = try_to_send(self);
+    if (error == 0 && self->queue.count == 0) {
+        return end_if_drained(self);
     }
-    if (self->unsent > self->high_water) {
-        int entered = Transport_enter(self);
-        if (entered < 0) {
-            return -1;
-        }
-        int result = Transport_maybe_pause(self);
-        if (Transport_leave(self, entered) < 0 || result < 0) {
-            return -1;
-        }
+    /* As if it were still called by whoever wrote it. */
+    int entered = context == NULL ? 0 : context_enter(context);
+    if (entered < 0) {
+        PyErr_Clear();
     }
-    return end_if_drained(self);
+    int result = wait_for_room(self, error);
+    if (result == 0) {
+        result = Transport_maybe_pause(self);
+    }
+    return context_leave(context, entered) < 0 ? -1 : result;
+}
+
+static int
+flush_one(TransportObject *self)
+{
+    PyObject *context = self->held_context;
+
+    self->held_context = NULL;
+    int result = flush_in(self, context);
+    Py_XDECREF(context);
+    return result;
 }
 
 void
@@ -320,6 +378,7 @@ Stream_hold_back(TransportObject *self)
         return;
     }
     self->held_back = true;
+    self->held_context = Py_XNewRef(compat_current_context());
     Py_INCREF(self);
     if (loop->unflushed == NULL) {
         loop->unflushed = self;

@@ -15,18 +15,18 @@
 /* Protocol callbacks. */
 
 int
-Transport_enter(TransportObject *self)
+context_enter(PyObject *context)
 {
-    if (compat_current_context() == self->context) {
+    if (compat_current_context() == context) {
         return 0;
     }
-    return PyContext_Enter(self->context) < 0 ? -1 : 1;
+    return PyContext_Enter(context) < 0 ? -1 : 1;
 }
 
 int
-Transport_leave(TransportObject *self, int entered)
+context_leave(PyObject *context, int entered)
 {
-    return entered > 0 ? PyContext_Exit(self->context) : 0;
+    return entered > 0 ? PyContext_Exit(context) : 0;
 }
 
 PyObject *
@@ -306,9 +306,14 @@ schedule_lost(TransportObject *self, PyObject *exc)
 int
 Transport_drained(TransportObject *self)
 {
-    return self->closing && self->conn_lost == 0 && self->loop != NULL
-        ? schedule_lost(self, Py_None)
-        : 0;
+    if (!self->closing || self->conn_lost != 0 || self->loop == NULL) {
+        return 0;
+    }
+    self->conn_lost++;
+    PyObject *result = PyObject_CallMethodOneArg(
+        (PyObject *)self, self->state->str__call_connection_lost, Py_None);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
 }
 
 int
@@ -579,13 +584,13 @@ Transport_set_protocol(TransportObject *self, PyObject *protocol)
     return 0;
 }
 
+/* Runs Python. */
 static void
-start_reading(PyObject *object)
+start_reading(TransportObject *self)
 {
-    TransportObject *self = (TransportObject *)object;
     LoopObject *loop = self->loop;
 
-    if (loop == NULL || self->closing || self->paused) {
+    if (self->closing || self->paused) {
         return;
     }
     self->reading = true;
@@ -595,7 +600,8 @@ start_reading(PyObject *object)
     if (self->unwatchable) {
         /* asyncio, too, leaves it at that: it may have been opened in vain. */
         self->reading = false;
-        Loop_report(loop, "Cannot watch the pipe", "transport", object);
+        Loop_report(loop, "Cannot watch the pipe", "transport",
+                    (PyObject *)self);
     }
     else if (Transport_fatal_error(self, "Cannot watch the connection") < 0) {
         Loop_fail(loop);
@@ -614,12 +620,11 @@ connected(PyObject *object)
         return;
     }
     self->waiter = NULL;
-    if ((waiter != NULL && Future_resolve(loop, waiter, Py_None) < 0) ||
-        /* Input is handed on from the poll, before the next batch: it would
-           overtake the task that the waiter has just woken, were it read
-           before that task has run. */
-        Ready_push_native(&loop->ready, start_reading, object) < 0) {
-        Loop_report(loop, "Cannot start to read", "transport", object);
+    /* What is there to be read comes behind the task that the waiter wakes. */
+    start_reading(self);
+    if (waiter != NULL && Future_resolve(loop, waiter, Py_None) < 0) {
+        Loop_report(loop, "Cannot tell that it is connected", "transport",
+                    object);
     }
     Py_XDECREF(waiter);
 }

@@ -76,6 +76,10 @@ struct TransportObject {
     PyObject *protocol;            /* NULL once connection_lost() was called */
     const direct_protocol *direct; /* the protocol's; NULL: call its methods */
     PyObject *context;             /* of the protocol's callbacks */
+    /* Of input, and of room for output, as on stock asyncio: the contexts of
+       whoever has resumed reading, or written what was too much; NULL: the
+       same.  That of whoever has written what is held back. */
+    PyObject *read_context, *write_context, *held_context;
     PyObject *sock;         /* or pipe; NULL: nobody has asked for one yet */
     PyObject *server;       /* asyncio.Server that accepted it, or NULL */
     PyObject *waiter;       /* future, until connection_made() was called */
@@ -92,6 +96,7 @@ struct TransportObject {
     uint32_t max_size, read_size; /* of one read: at most, expected */
     int conn_lost;                /* 0 until connection_lost() is scheduled */
     uint8_t large_reads;
+    uint8_t found;    /* events that wait for their turn in the ready queue */
     bool open;        /* the descriptor is, and the loop keeps the transport */
     bool unwatchable; /* epoll refuses the descriptor: there is no uvhandle */
     bool duplicate;   /* `fd` is a duplicate of that of `sock` */
@@ -236,10 +241,10 @@ PyObject *Transport_all_extra_info(TransportObject *self);
 /* Fill a fresh object, watch its descriptor and queue connection_made().  -1
    with any exception; the descriptor is the caller's then.  Runs Python. */
 int Transport_open(TransportObject *self, const transport_origin *from);
-/* Enter the transport's context around calls of its protocol.  Leave takes
-   what enter has returned. */
-int Transport_enter(TransportObject *self);
-int Transport_leave(TransportObject *self, int entered);
+/* Enter a context, around calls of the protocol, unless it is the current one.
+   Leave takes what enter has returned. */
+int context_enter(PyObject *context);
+int context_leave(PyObject *context, int entered);
 /* protocol.method(arg), or without argument for NULL.  New.  Runs Python. */
 PyObject *Transport_call(TransportObject *self, PyObject *method,
                          PyObject *arg);
@@ -262,7 +267,8 @@ int Transport_set_limits(TransportObject *self, PyObject *high, PyObject *low);
 int Transport_set_protocol(TransportObject *self, PyObject *protocol);
 /* Close once all is sent.  Runs Python. */
 int Transport_close(TransportObject *self);
-/* All is sent: a closing transport ends. */
+/* The kernel has taken the last bytes: a closing transport ends, and the
+   protocol is told at once.  -1 with any exception.  Runs Python. */
 int Transport_drained(TransportObject *self);
 /* Close now, but send what is held back; exc is what connection_lost() gets.
    Runs Python. */
@@ -382,6 +388,8 @@ enum {
 extern const transport_ops stream_ops;
 /* transport_ops.on_event. */
 void Stream_on_event(uv_poll_t *uv, int status, int events);
+/* After a poll that has left loop->first_found.  Runs Python. */
+void Stream_end_poll(LoopObject *loop);
 /* New bytes object with the input, of size 0 at the end of it.  NULL with an
    exception, or without one and with errno. */
 PyObject *Stream_read_bytes(TransportObject *self);

@@ -87,6 +87,7 @@ Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
     }
     self->paused = true;
     self->reading = false;
+    self->found &= ~UV_READABLE;
     return none_unless(
         self->loop->debug
             ? Transport_log(self, "%r pauses reading", NULL, NULL)
@@ -98,6 +99,13 @@ Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->closing || !self->paused) {
         Py_RETURN_NONE;
+    }
+    if (!self->one_context) {
+        PyObject *context = PyContext_CopyCurrent();
+        if (context == NULL) {
+            return NULL;
+        }
+        Py_XSETREF(self->read_context, context);
     }
     self->paused = false;
     self->reading = true;
@@ -246,6 +254,9 @@ Transport_traverse(TransportObject *self, visitproc visit, void *arg)
     Py_VISIT(self->loop);
     Py_VISIT(self->protocol);
     Py_VISIT(self->context);
+    Py_VISIT(self->read_context);
+    Py_VISIT(self->write_context);
+    Py_VISIT(self->held_context);
     Py_VISIT(self->sock);
     Py_VISIT(self->server);
     Py_VISIT(self->waiter);
@@ -260,6 +271,9 @@ Transport_clear(TransportObject *self)
     Py_CLEAR(self->dict);
     Py_CLEAR(self->loop);
     self->direct = NULL;
+    Py_CLEAR(self->read_context);
+    Py_CLEAR(self->write_context);
+    Py_CLEAR(self->held_context);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->sock);
     Py_CLEAR(self->server);

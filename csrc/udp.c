@@ -703,7 +703,7 @@ leave_and_report(DatagramObject *self, LoopObject *loop, int entered,
     PyObject *exc = result < 0 ? PyErr_GetRaisedException() : NULL;
     PyObject *method = NULL;
 
-    if (Transport_leave(&self->transport, entered) < 0) {
+    if (context_leave(self->transport.context, entered) < 0) {
         Py_XDECREF(exc);
         return -1;
     }
@@ -726,7 +726,7 @@ static int
 run_in_context(DatagramObject *self, LoopObject *loop,
                int (*work)(DatagramObject *), const char *name)
 {
-    int entered = Transport_enter(&self->transport);
+    int entered = context_enter(self->transport.context);
 
     return entered < 0
         ? -1

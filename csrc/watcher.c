@@ -173,19 +173,21 @@ unlink_waiter(fd_waiter *waiter)
     self->loop->waiters--;
 }
 
-/* Runs Python. */
+/* Its turn comes behind the callbacks that wait already, and its task's behind
+   that: on stock asyncio the call is a callback of add_reader().  Runs
+   Python. */
 static void
 wake_one(fd_waiter *waiter)
 {
     LoopObject *loop = waiter->watcher->loop;
-    PyObject *owner = waiter->owner, *future = Py_NewRef(waiter->future);
+    PyObject *owner = waiter->owner;
 
     unlink_waiter(waiter);
-    if (Future_resolve(loop, future, Py_None) < 0) {
+    if (Ready_push(&loop->ready, READY_RESOLVE, waiter->future, NULL, NULL) <
+        0) {
         Loop_report(loop, "Cannot wake a call that waits for a socket",
-                    "future", future);
+                    "future", waiter->future);
     }
-    Py_DECREF(future);
     Py_DECREF(owner);
 }
 

@@ -12,8 +12,10 @@ turns   run_forever() for one turn after the other: a descriptor that is always 
 import asyncio
 import contextvars
 import gc
+import itertools
 import logging
 import re
+import selectors
 import socket
 import sys
 import warnings
@@ -42,6 +44,32 @@ class LogHandler(logging.Handler):
         self.machine.note("log", record.levelname, words(record.getMessage()))
 
 
+class ChosenOrder(selectors.EpollSelector):
+    """Gives what is ready in a chosen order, of the many that the kernel may give it in.
+
+    choices: for each poll that finds several descriptors, which permutation of them. polls: for
+    each, how long the trace was then and how many permutations there were.
+    """
+
+    def __init__(self, choices):
+        super().__init__()
+        self.choices = list(choices)
+        self.polls = []
+        self.machine = None
+
+    def select(self, timeout=None):
+        found = super().select(timeout)
+        bell = self.machine and self.machine.bell
+        rest = [event for event in found if event[0].fileobj == bell]
+        found = [event for event in found if event[0].fileobj != bell]
+        if len(found) > 1:
+            orders = list(itertools.permutations(found))
+            choice = self.choices[len(self.polls)] if len(self.polls) < len(self.choices) else 0
+            self.polls.append((len(self.machine.trace), len(orders)))
+            found = orders[choice]
+        return [*found, *rest]
+
+
 class Machine(Statements, ConnectedStatements):
     """Runs one program on one loop."""
 
@@ -53,6 +81,9 @@ class Machine(Statements, ConnectedStatements):
         self.handles = []
         self.late_reports = []
         self.clock = START
+        self.bell = None
+        if isinstance(getattr(loop, "_selector", None), ChosenOrder):
+            loop._selector.machine = self
         self.virtual = program["drive"] != "ready"
         if self.virtual:
             loop.time = lambda: self.clock
@@ -121,6 +152,7 @@ class Machine(Statements, ConnectedStatements):
         with bell, ringer:
             ringer.send(b"x")
             self.loop.add_reader(bell, self.loop.stop)
+            self.bell = bell.fileno()
             try:
                 while not self.main_task.done():
                     self.next_turn()
@@ -292,3 +324,29 @@ def run(program, new_event_loop):
         warnings.simplefilter("ignore")
         context = contextvars.Context()
         return context.run(lambda: Machine(program, new_event_loop()).run())
+
+
+def same_in_other_order(program, found, tries=300):
+    """Does asyncio do this when the kernel tells in another order which descriptors are ready?
+
+    The order of those that one poll finds is nobody's to promise; it depends on when each was
+    registered. found: a trace.
+    """
+    waiting = [[]]
+    while waiting and tries > 0:
+        tries -= 1
+        selector = ChosenOrder(waiting.pop())
+        trace = run(program, lambda selector=selector: asyncio.SelectorEventLoop(selector))
+        if trace == found:
+            return True
+        differs = next(
+            (n for n, (a, b) in enumerate(zip(trace, found, strict=False)) if a != b),
+            min(len(trace), len(found)),
+        )
+        # Those shortly before the difference come first.
+        for index in range(len(selector.choices), len(selector.polls)):
+            position, orders = selector.polls[index]
+            if position <= differs:
+                zeros = [0] * (index - len(selector.choices))
+                waiting += [[*selector.choices, *zeros, n] for n in range(1, orders)]
+    return False

@@ -22,6 +22,10 @@ def words(value):
     text = re.sub(r"\b0x[0-9a-f]+", "0x", text)
     text = re.sub(r"\bTask-\d+", "Task-", text)
     text = re.sub(r"\bfd=\d+", "fd=", text)
+    # asyncio's way to end a wait for a socket.
+    text = re.sub(r"BaseSelectorEventLoop\._sock_\w+_done\(.*?\)\(\), ", "", text)
+    text = text.replace("_SelectorSocketTransport", "Transport")
+    text = text.replace("StreamTransport", "Transport")
     # Where a future was created: the loop's own line in asyncio, its caller's in ours.
     text = re.sub(r"\.\.\.[^ >]*>", "...>", text)
     return re.sub(r" at [^ >\]]*:\d+", "", text)

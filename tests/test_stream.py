@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import resource
 import socket
 import struct
 import sys
@@ -562,3 +563,40 @@ def test_what_data_received_may_do_between_two_reads(loop):
                 assert protocol.data == b"x" * 10
 
     loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("count", [500, 600, 1100])
+def test_input_on_many_connections_at_once(loop, count):
+    """More than libuv takes from the kernel in one call, and all found by one poll."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * count + 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(needed, hard)), hard))
+    seen = []
+
+    class Noting(asyncio.Protocol):
+        def data_received(self, data):
+            seen.append(data)
+            loop.call_soon(seen.append, b"later")
+
+    async def main():
+        pairs = [socket.socketpair() for _ in range(min(count, (hard - 100) // 2))]
+        transports = []
+        for ours, _ in pairs:
+            transport, _ = await loop.create_connection(Noting, sock=ours)
+            transports.append(transport)
+        await asyncio.sleep(0)
+        for number, (_, peer) in enumerate(pairs):
+            peer.send(b"%d" % number)
+        await until(lambda: len(seen) == 2 * len(pairs))
+        assert sorted(seen) == sorted(
+            [b"%d" % n for n in range(len(pairs))] + [b"later"] * len(pairs)
+        )
+        for transport, (_, peer) in zip(transports, pairs, strict=True):
+            transport.close()
+            peer.close()
+        await turns()
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

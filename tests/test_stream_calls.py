@@ -137,6 +137,18 @@ def test_a_task_that_is_destroyed(loop):
         assert connection.reader._waiter is None
 
 
+def test_somebody_else_takes_what_it_was_woken_for(loop):
+    """read() waits once and then returns what is left, as asyncio's does."""
+
+    @on(loop)
+    async def _(connection):
+        waiting = await connection.waiting(connection.reader.read(5))
+        connection.reader.feed_data(b"taken")
+        assert await connection.reader.readexactly(5) == b"taken"
+        assert await waiting == b""
+        assert connection.reader._waiter is None
+
+
 def test_cancelled_while_it_waits(loop):
     @on(loop)
     async def _(connection):
