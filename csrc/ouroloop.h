@@ -158,6 +158,7 @@ struct LoopObject {
     PyThreadState *parked; /* not NULL while the GIL is let go to wait */
     bool wake_sent;        /* since it was let go; once is enough */
     PyObject *error;       /* SystemExit or KeyboardInterrupt on its way */
+    bool poll_next;        /* even though work is ready */
     uint64_t last_poll_ns;
     size_t entries_since_poll;
     size_t batch;       /* entries of this turn */
@@ -286,13 +287,13 @@ int ThreadSafeHandle_setup_type(PyObject *module, module_state *state);
 
 /* ready.c -- the queue of what runs in the next turn */
 
-/* Have the next turn poll, as each of asyncio's does: who runs a loop that is
-   to stop at once wants to see the I/O that is there. */
+/* Have the next turn poll, as each of asyncio's does: something was sent or is
+   watched from now on, and the other end may be this loop's own; or the loop
+   was started, perhaps to stop at once. */
 static inline void
 Loop_poll_next(LoopObject *self)
 {
-    self->entries_since_poll = SIZE_MAX / 2;
-    self->last_poll_ns = 0;
+    self->poll_next = true;
 }
 
 /* Make room for one more entry. */

@@ -6,8 +6,9 @@
    with work ready never blocks and keeps it. */
 #include "ouroloop.h"
 
-/* With work ready the kernel is asked this often: each poll costs as much as
-   several task steps, and input should not wait much longer than that. */
+/* With work ready the kernel is asked this often, and in the turn after
+   anything was sent: each poll costs as much as several task steps, and input
+   should not wait much longer than that. */
 enum { POLL_INTERVAL_NS = 50 * 1000 };
 /* Between two looks at the clock, at most so many entries. */
 enum { CLOCK_INTERVAL = 16 };
@@ -119,6 +120,7 @@ poll(LoopObject *self, bool may_block)
     self->may_block = may_block;
     self->armed_checked = 0;
     self->found_count = self->batch = 0;
+    self->poll_next = false;
     uv_run(&self->uv, may_block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     Loop_enter(self);
     if (self->armed_checked > 0) {
@@ -285,9 +287,10 @@ Loop_turn(LoopObject *self)
         }
         self->entries_since_poll = 0;
     }
-    else if (self->entries_since_poll >= CLOCK_INTERVAL || self->stopping) {
+    else if (self->entries_since_poll >= CLOCK_INTERVAL || self->poll_next ||
+             self->stopping) {
         self->entries_since_poll = 0;
-        if ((self->stopping ||
+        if ((self->poll_next || self->stopping ||
              uv_hrtime() - self->last_poll_ns >= POLL_INTERVAL_NS) &&
             poll(self, false) < 0) {
             return -1;

@@ -627,6 +627,7 @@ step(SockCallObject *self, PyObject **result)
         Fds_end_wait(&self->waiter);
     }
     self->blocked = false;
+    Loop_poll_next(self->loop);
     switch (self->kind->attempt(self, result)) {
     case DONE:
         return PYGEN_RETURN;

@@ -144,6 +144,7 @@ send_some(TransportObject *self)
         parts[i].iov_base = PyBytes_AS_STRING(chunks[i]);
         parts[i].iov_len = (size_t)PyBytes_GET_SIZE(chunks[i]);
     }
+    Loop_poll_next(self->home);
     do {
         sent = self->ops->send(self->fd, parts, count);
     } while (sent < 0 && errno == EINTR);
@@ -176,6 +177,7 @@ Stream_shut_down(TransportObject *self)
         return 0;
     }
     self->eof_sent = true;
+    Loop_poll_next(self->home);
     if (shutdown(self->fd, SHUT_WR) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;

@@ -240,6 +240,7 @@ send_natively(DatagramObject *self, const void *data, size_t size,
 {
     ssize_t sent;
 
+    Loop_poll_next(self->transport.home);
     do {
         /* No address for a connected socket: some systems refuse any. */
         sent = sendto(self->transport.fd, data, size, COMPAT_MSG_NOSIGNAL,
@@ -251,6 +252,7 @@ send_natively(DatagramObject *self, const void *data, size_t size,
 static int
 send_through_socket(DatagramObject *self, PyObject *data, PyObject *address)
 {
+    Loop_poll_next(self->transport.home);
     PyObject *result = self->connected
         ? PyObject_CallMethod(self->transport.sock, "send", "O", data)
         : PyObject_CallMethod(self->transport.sock, "sendto", "OO", data,

@@ -72,6 +72,7 @@ Fds_note_armed(LoopObject *self, int fd)
         self->armed = armed;
         self->armed_capacity = capacity;
     }
+    Loop_poll_next(self);
     self->armed[self->armed_count++] = fd;
     return 0;
 }
@@ -663,6 +664,7 @@ Fds_release(TransportObject *transport)
         transport->uv->data = self;
         transport->uv = NULL;
     }
+    Loop_poll_next(self);  // The other end reads of the end.
     transport->open = false;
     transport->watched = 0;
     self->fds[transport->fd].transport = NULL;

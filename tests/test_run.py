@@ -1,11 +1,14 @@
 """csrc/run.c: one turn of the loop, and the GIL around it."""
 
 import asyncio
+import contextlib
 import gc
+import os
 import socket
 import threading
 import time
 
+import network
 import ouroloop
 import pytest
 
@@ -205,3 +208,107 @@ def test_run_once_is_one_turn(loop):
     loop.call_soon(order.append, 1)
     loop._run_once()
     assert order == [1]
+
+
+@contextlib.asynccontextmanager
+async def two_ends(loop):
+    """Two connected stream transports, with their Recorders."""
+    socks = socket.socketpair()
+    made = []
+    for sock in socks:
+        sock.setblocking(False)
+        made.append(await loop.create_connection(network.Recorder, sock=sock))
+    yield made
+    for transport, _ in made:
+        transport.abort()
+    await asyncio.sleep(0)
+
+
+async def stream_write(loop, then):
+    async with two_ends(loop) as ((transport, _), (_, peer)):
+        await then(lambda: transport.write(b"data"), lambda: peer.data)
+
+
+async def stream_write_eof(loop, then):
+    async with two_ends(loop) as ((transport, _), (_, peer)):
+        await then(transport.write_eof, lambda: "eof" in peer.calls)
+
+
+async def stream_close(loop, then):
+    async with two_ends(loop) as ((transport, _), (_, peer)):
+        await then(transport.close, lambda: "eof" in peer.calls, turns=4)
+
+
+async def stream_write_to_a_task(loop, then):
+    """The answer to the answer."""
+
+    async def answer():
+        await loop.sock_sendall(server, await loop.sock_recv(server, 10))
+
+    async def ask():
+        await loop.sock_sendall(client, b"data")
+        got.append(await loop.sock_recv(client, 10))
+
+    got = []
+    client, server = socket.socketpair()
+    with client, server:
+        client.setblocking(False)
+        server.setblocking(False)
+        tasks = [loop.create_task(answer())]
+        await then(lambda: tasks.append(loop.create_task(ask())), lambda: got, turns=8)
+        await asyncio.gather(*tasks)
+
+
+async def datagram(loop, then):
+    peer = network.Recorder()
+    peer.datagram_received = lambda data, address: peer.calls.append("datagram")
+    receiver, _ = await loop.create_datagram_endpoint(lambda: peer, local_addr=("127.0.0.1", 0))
+    address = receiver.get_extra_info("sockname")
+    sender, _ = await loop.create_datagram_endpoint(network.Recorder, remote_addr=address)
+    await then(lambda: sender.sendto(b"data"), lambda: "datagram" in peer.calls)
+    sender.abort()
+    receiver.abort()
+    await asyncio.sleep(0)
+
+
+async def pipe(loop, then):
+    reading, writing = os.pipe()
+    peer = network.Recorder()
+    receiver, _ = await loop.connect_read_pipe(lambda: peer, open(reading, "rb", 0))
+    sender, _ = await loop.connect_write_pipe(network.Recorder, open(writing, "wb", 0))
+    await then(lambda: sender.write(b"data"), lambda: peer.data)
+    sender.abort()
+    receiver.close()
+    await asyncio.sleep(0)
+
+
+async def watch(loop, then):
+    called = []
+    a, b = socket.socketpair()
+    with a, b:
+        await then(lambda: loop.add_writer(a, called.append, 1), lambda: called)
+        loop.remove_writer(a)
+
+
+@pytest.mark.parametrize("loop_type", [asyncio.SelectorEventLoop, ouroloop.Loop])
+@pytest.mark.parametrize(
+    "way",
+    [stream_write, stream_write_eof, stream_close, stream_write_to_a_task, datagram, pipe, watch],
+)
+def test_what_is_sent_arrives_in_the_next_turn_of_a_busy_loop(loop_type, way):
+    """A loop with work ready does not look for I/O in each turn, but does after it sent."""
+
+    async def then(act, arrived, turns=3):
+        # Turns without input, so that the loop has just looked.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        act()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert arrived()
+
+    loop = loop_type()
+    try:
+        loop.run_until_complete(way(loop, then))
+    finally:
+        loop.close()
