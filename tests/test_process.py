@@ -420,6 +420,23 @@ def test_no_signal_handler_and_no_child_watcher(loop, monkeypatch):
         assert asyncio.get_event_loop_policy()._watcher is None
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="3.14 has no child watchers")
+def test_asyncios_own_choice_of_threads_is_not_the_programs(loop, monkeypatch):
+    """It stays with asyncio's policy when descriptors were short only once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        watcher = asyncio.ThreadedChildWatcher()
+    monkeypatch.setattr(asyncio.get_event_loop_policy(), "_watcher", watcher)
+    threads = waiting_threads()
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
+        assert waiting_threads() <= threads
+        await process.communicate()
+
+    loop.run_until_complete(main())
+
+
 def test_both_ways_to_watch(loop, watching):
     threads = waiting_threads()
 

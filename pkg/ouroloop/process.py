@@ -29,7 +29,8 @@ if sys.version_info >= (3, 14):
 elif sys.version_info >= (3, 12):
     Base = object
     Threads = unix_events.ThreadedChildWatcher
-    DefaultWatchers = (unix_events.PidfdChildWatcher,)
+    # The second is asyncio's choice when no descriptor is free as it is asked for the first time.
+    DefaultWatchers = (unix_events.PidfdChildWatcher, unix_events.ThreadedChildWatcher)
 else:
     Base = object
     Threads = unix_events.ThreadedChildWatcher
