@@ -432,7 +432,7 @@ def test_asyncios_own_choice_of_threads_is_not_the_programs(loop, monkeypatch):
     async def main():
         process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
         assert waiting_threads() <= threads
-        await process.communicate()
+        await process.communicate(b"")
 
     loop.run_until_complete(main())
 
