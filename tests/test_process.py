@@ -462,7 +462,11 @@ def test_many_children_at_once(loop, watching):
 
 def test_a_child_that_somebody_else_has_reaped(loop):
     async def main():
-        process = await asyncio.create_subprocess_exec(TRUE)
+        # It does not exit before the loop is held up here.
+        reading, writing = os.pipe()
+        process = await asyncio.create_subprocess_exec("cat", stdin=reading)
+        os.close(reading)
+        os.close(writing)
         os.waitpid(process.pid, 0)
         with warnings_logged() as messages:
             code = await process.wait()
