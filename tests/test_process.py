@@ -462,7 +462,7 @@ def test_many_children_at_once(loop, watching):
 
 def test_a_child_that_somebody_else_has_reaped(loop):
     async def main():
-        # It does not exit before the loop is held up here.
+        # It exits when the loop is held up here, not before.
         reading, writing = os.pipe()
         process = await asyncio.create_subprocess_exec("cat", stdin=reading)
         os.close(reading)
@@ -505,9 +505,13 @@ def test_closing_a_child_that_has_just_exited(loop):
     """Its own return code, not 255."""
 
     async def main():
+        # It exits when the loop is held up here, not before.
+        reading, writing = os.pipe()
         transport, protocol = await loop.subprocess_shell(
-            Told, "exit 9", stdin=None, stdout=None, stderr=None
+            Told, "read x; exit 9", stdin=reading, stdout=None, stderr=None
         )
+        os.close(reading)
+        os.close(writing)
         wait_until(lambda: is_zombie(transport.get_pid()))
         with warnings_logged() as messages:
             transport.close()
