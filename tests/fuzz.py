@@ -80,11 +80,13 @@ def apart(function, *args):
     with open(reading, "rb") as file:
         data = file.read()
     _, status = os.waitpid(child, 0)
+    return pickle.loads(data) if data and status == 0 else [how_it_ended(status)]
+
+
+def how_it_ended(status):
     if os.WIFSIGNALED(status):
-        return [f"died of {signal.Signals(os.WTERMSIG(status)).name}"]
-    if not data:
-        return [f"ended with status {os.waitstatus_to_exitcode(status)}"]
-    return pickle.loads(data)
+        return f"died of {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended with status {os.waitstatus_to_exitcode(status)}"
 
 
 class Difference:
@@ -143,16 +145,19 @@ class Worker:
         self.reading, writing = os.pipe()
         # Or the child writes what is in the buffer once more.
         sys.stdout.flush()
+        parent = os.getpid()
         self.process = os.fork()
         if self.process == 0:
             os.close(self.reading)
-            self.work(writing)
+            self.work(writing, parent)
         os.close(writing)
 
-    def work(self, writing):
+    def work(self, writing, parent):
         status = 1
         try:
             for index, seed in enumerate(self.seeds):
+                if os.getppid() != parent:
+                    break  # It was killed.
                 self.position[:] = struct.pack("q", index)
                 if not same(programs.generate(seed), *self.loops):
                     os.write(writing, struct.pack("q", seed))
@@ -189,6 +194,7 @@ class Worker:
         if status == 0:
             return []
         seed = self.seed()
+        print(f"seed {seed}: its process {how_it_ended(status)}")
         self.seeds = self.seeds[self.index() + 1 :]
         self.start()
         return [seed]

@@ -103,15 +103,14 @@ class Machine(Statements, ConnectedStatements):
             self.end()
             self.loop.close()
             del self.tasks[:], self.handles[:]
-            self.__dict__ = {
-                key: self.__dict__[key] for key in ("trace", "late_reports", "clock", "virtual")
-            }
+            kept = ("trace", "late_reports", "clock", "virtual")
+            self.__dict__ = {key: self.__dict__[key] for key in kept} | {"loop": None}
             gc.collect()
         finally:
             logger.removeHandler(handler)
             sys.unraisablehook = unraisable
         # When garbage is found is no part of asyncio's order, what is reported is.
-        return [*self.trace, *sorted(self.late_reports)]
+        return [*self.trace, *sorted(self.late_reports, key=str)]
 
     # --- driving
 
@@ -182,7 +181,8 @@ class Machine(Statements, ConnectedStatements):
 
     def note(self, *what):
         turn = int(self.clock - START) if self.virtual else 0
-        self.trace.append((turn, *what, variable.get()))
+        event = (turn, *what, variable.get())
+        (self.late_reports if self.loop is None else self.trace).append(event)
 
     def on_report(self, loop, context):
         known = [

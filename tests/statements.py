@@ -579,7 +579,13 @@ class Statements:
             future.set_result(n)
 
     async def do_threadsafe_task(self, name, n, body):
-        future = asyncio.run_coroutine_threadsafe(self.body(name, body), self.loop)
+        async def tracked():
+            task = asyncio.current_task()
+            task.set_name(f"{name}.0")
+            self.tasks.append(task)
+            return await self.body(f"{name}.0", body)
+
+        future = asyncio.run_coroutine_threadsafe(tracked(), self.loop)
         future.add_done_callback(lambda future: self.note(name, "concurrent future is done"))
 
     async def do_close_coroutine(self, name, n):

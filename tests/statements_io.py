@@ -90,7 +90,7 @@ class ConnectedStatements:
     # --- connections: protocols
 
     async def open_protocols(self):
-        self.transports, self.data, self.lost = [], [], []
+        self.transports, self.data, self.lost, self.large = [], [], [], set()
         for number, sock in enumerate(socket.socketpair()):
             kind = BufferedRecorder if number else Recorder
             transport, _ = await self.loop.create_connection(
@@ -127,8 +127,10 @@ class ConnectedStatements:
             self.sent(self.transport(n), self.transport(n + 1))
 
     async def do_send_large(self, name, n):
-        if self.is_lost(n):
+        # Once: after two large reads ours has room for as much as those, not for asyncio's 256 KiB.
+        if self.is_lost(n) or n % 2 in self.large:
             return
+        self.large.add(n % 2)
         # How much the kernel takes depends on how many calls give it.
         self.transport(n).get_write_buffer_size()
         self.transport(n).write(b"large" * 60000)
