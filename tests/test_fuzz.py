@@ -23,6 +23,8 @@ pytestmark = [
     # The children would look at all the garbage of the tests before these.
     pytest.mark.usefixtures("frozen_garbage"),
     pytest.mark.timeout(300),
+    # Python warns of fork() when a test before has left a thread to end by itself.
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
 
 
