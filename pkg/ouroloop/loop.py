@@ -160,7 +160,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             self, protocol: Any, *spawning: Any, extra: Any = None, **options: Any
         ) -> Any:
             if chosen_child_watcher():
-                return await super()._make_subprocess_transport(  # type: ignore[misc]
+                return await super()._make_subprocess_transport(  # type: ignore[misc] # no stub has it
                     protocol, *spawning, extra=extra, **options
                 )
             connected = self.create_future()

@@ -6,7 +6,7 @@ import sys
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 sys.path.insert(0, HERE)
-import swap  # noqa: E402
+import swap  # noqa: E402 - found by the path above
 
 loop_name, types, path = os.environ[swap.VARIABLE].split(" ", 2)
 swap.Swap(loop_name, types, path).install()
