@@ -388,6 +388,7 @@ def wait_until(condition):
 
 
 def waiting_threads():
+    """Those that wait for a child, asyncio's and ours alike; each holds the child's pipes."""
     return {t for t in threading.enumerate() if "waitpid" in t.name}
 
 

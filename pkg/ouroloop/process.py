@@ -144,7 +144,8 @@ class ChildWatcher(Base):
         for pidfd, process in children.items():
             os.close(pidfd)
             if os.getpid() == self._pid and process.poll() is None:
+                name = f"ouroloop-waitpid-{process.pid}"
                 # Without a thread to wait, the exit of this process is the end
                 # of it.
                 with contextlib.suppress(RuntimeError):
-                    threading.Thread(target=process.wait, daemon=True).start()
+                    threading.Thread(target=process.wait, name=name, daemon=True).start()
