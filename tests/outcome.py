@@ -11,6 +11,8 @@ import re
 import socket
 import warnings
 
+import ouroloop
+
 GUARD = 5
 
 
@@ -107,6 +109,20 @@ class Outcome:
 def stock_loop():
     """A new loop of the standard library, whatever the policy says."""
     return asyncio.SelectorEventLoop()
+
+
+def on_both(case, *, debug=False):
+    """How a case ended on stock asyncio and on ouroloop, in debug mode or not: two outcomes."""
+
+    def made_by(new_event_loop):
+        def new():
+            loop = new_event_loop()
+            loop.set_debug(debug)
+            return loop
+
+        return new
+
+    return Outcome(case, made_by(stock_loop)), Outcome(case, made_by(ouroloop.new_event_loop))
 
 
 def nothing():

@@ -12,9 +12,8 @@ import tempfile
 import threading
 import types
 
-import ouroloop
 import pytest
-from outcome import Cases, Outcome, nothing, stock_loop, with_pair
+from outcome import Cases, nothing, on_both, with_pair
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
@@ -888,6 +887,5 @@ def eager_task_that_raises(loop):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case):
-    stock = Outcome(case, stock_loop)
-    ours = Outcome(case, ouroloop.new_event_loop)
+    stock, ours = on_both(case)
     assert ours.lines() == stock.lines()

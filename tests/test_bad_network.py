@@ -5,9 +5,8 @@ import os
 import socket
 import tempfile
 
-import ouroloop
 import pytest
-from outcome import Cases, Outcome, stock_loop, with_pair
+from outcome import Cases, on_both, with_pair
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
@@ -323,6 +322,5 @@ def getnameinfo_bad_address(loop, address):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case):
-    stock = Outcome(case, stock_loop)
-    ours = Outcome(case, ouroloop.new_event_loop)
+    stock, ours = on_both(case)
     assert ours.lines() == stock.lines()

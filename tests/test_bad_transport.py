@@ -21,7 +21,7 @@ import tempfile
 import ouroloop
 import pytest
 from network import read_all, until
-from outcome import Outcome, stock_loop
+from outcome import on_both, stock_loop
 from setups import TIMEOUT, AwaitedCases, address, refusal
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
@@ -694,8 +694,7 @@ def test_no_descriptor_for_a_loop(new_loop, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case):
-    stock = Outcome(case, stock_loop)
-    ours = Outcome(case, ouroloop.new_event_loop)
+    stock, ours = on_both(case)
     assert callbacks_unnamed(ours) == callbacks_unnamed(stock)
 
 

@@ -12,7 +12,7 @@ import threading
 
 import ouroloop
 import pytest
-from outcome import Cases, Outcome, stock_loop
+from outcome import Cases, on_both
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
@@ -224,8 +224,7 @@ def on_a_closed_loop(loop, host):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case):
-    stock = Outcome(case, stock_loop)
-    ours = Outcome(case, ouroloop.new_event_loop)
+    stock, ours = on_both(case)
     assert ours.lines() == stock.lines()
 
 

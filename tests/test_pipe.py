@@ -20,7 +20,7 @@ import tty
 import ouroloop
 import pytest
 from network import Recorder, turns, until
-from outcome import Cases, Outcome, stock_loop
+from outcome import Cases, on_both, stock_loop
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
@@ -835,16 +835,7 @@ def terminal_that_nobody_reads(loop):
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case, debug):
-    def with_debug(new_event_loop):
-        def new():
-            loop = new_event_loop()
-            loop.set_debug(debug)
-            return loop
-
-        return new
-
-    stock = Outcome(case, with_debug(stock_loop))
-    ours = Outcome(case, with_debug(ouroloop.new_event_loop))
+    stock, ours = on_both(case, debug=debug)
     if case.__name__.split("[")[0] in REFUSED:
         # asyncio leaves half a transport behind.
         stock.warnings = [w for w in stock.warnings if "unclosed transport" not in w]

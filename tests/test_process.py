@@ -17,7 +17,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 import ouroloop
 import pytest
 from network import turns, until
-from outcome import Cases, Outcome, stock_loop
+from outcome import Cases, on_both
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
@@ -335,18 +335,9 @@ def a_closed_loop(loop):
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case, debug):
-    def with_debug(new_event_loop):
-        def new():
-            loop = new_event_loop()
-            loop.set_debug(debug)
-            return loop
-
-        return new
-
     if case.__name__.startswith("popen_arguments") and os.getuid() != 0 and "user" in case.__name__:
         pytest.skip("only root may change the user")
-    stock = Outcome(case, with_debug(stock_loop))
-    ours = Outcome(case, with_debug(ouroloop.new_event_loop))
+    stock, ours = on_both(case, debug=debug)
     if "a_closed_loop" in case.__name__:
         stock.warnings, ours.warnings = [], []  # of the child that was started in vain
     assert ours.lines() == stock.lines()

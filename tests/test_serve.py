@@ -11,10 +11,9 @@ import socket
 import struct
 import tempfile
 
-import ouroloop
 import pytest
 from network import until
-from outcome import Outcome, stock_loop
+from outcome import on_both
 from setups import (
     LINUX,
     TIMEOUT,
@@ -484,6 +483,5 @@ async def contexts_of_streams(loop, kind):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case):
-    stock = Outcome(case, stock_loop)
-    ours = Outcome(case, ouroloop.new_event_loop)
+    stock, ours = on_both(case)
     assert ours.lines() == stock.lines()

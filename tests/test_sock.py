@@ -18,7 +18,7 @@ import weakref
 import ouroloop
 import pytest
 from network import Recorder, connected, until
-from outcome import Cases, Outcome, stock_loop, with_pair
+from outcome import Cases, on_both, with_pair
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
@@ -871,7 +871,8 @@ def send_files_over_transports(loop, kind):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_as_on_asyncio(case):
-    assert Outcome(case, ouroloop.new_event_loop).lines() == Outcome(case, stock_loop).lines()
+    stock, ours = on_both(case)
+    assert ours.lines() == stock.lines()
 
 
 # --- what a call is

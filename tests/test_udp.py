@@ -14,7 +14,7 @@ import tempfile
 import ouroloop
 import pytest
 from network import until
-from outcome import Cases, Outcome, stock_loop
+from outcome import Cases, on_both
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 
@@ -1084,13 +1084,7 @@ def contexts(loop):
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_same_as_stock_asyncio(case, debug):
-    def make(new_event_loop):
-        loop = new_event_loop()
-        loop.set_debug(debug)
-        return loop
-
-    stock = Outcome(case, lambda: make(stock_loop))
-    ours = Outcome(case, lambda: make(ouroloop.new_event_loop))
+    stock, ours = on_both(case, debug=debug)
     # The classes are named in the texts of reports.
     lines = [re.sub(r"_Selector\w*Transport\.", "DatagramTransport.", x) for x in stock.lines()]
     assert ours.lines() == lines
