@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import difflib
 import gc
+import json
 import logging
 import mmap
 import os
@@ -268,7 +269,7 @@ def fuzz(seeds, jobs, loops):
         f"{version()}: {len(seeds)} programs on asyncio and ouroloop,"
         f" {failures} differences in {time.monotonic() - begin:.0f} s"
     )
-    return 1 if failures else 0
+    return failures
 
 
 def main(arguments=None, loops=(asyncio.SelectorEventLoop, ouroloop.new_event_loop)):
@@ -277,6 +278,7 @@ def main(arguments=None, loops=(asyncio.SelectorEventLoop, ouroloop.new_event_lo
     parser.add_argument("--seed", type=int, help="the first; without --programs the only one")
     parser.add_argument("--random", action="store_true", help="begin with any seed")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--json", metavar="FILE", help="write the counts here, too")
     options = parser.parse_args(arguments)
     logging.getLogger("asyncio").propagate = False
     # What exists already is not to be looked at in each collection.
@@ -286,7 +288,11 @@ def main(arguments=None, loops=(asyncio.SelectorEventLoop, ouroloop.new_event_lo
         return show(options.seed, loops)
     first = random.SystemRandom().randrange(10**6, 10**9) if options.random else options.seed or 0
     count = 10_000 if options.programs is None else options.programs
-    return fuzz(range(first, first + count), options.jobs, loops)
+    differences = fuzz(range(first, first + count), options.jobs, loops)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"python": version(), "programs": count, "differences": differences}, file)
+    return 1 if differences else 0
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
-"""Print what run.py --json wrote for several Pythons, and put it into docs/compatibility.md.
+"""Print the counts that ./dev compatibility took on several Pythons, or put them into a document.
 
 python tests/asyncio/report.py DIRECTORY [DOCUMENT]
+
+The directory has for each version, 3.11 say, 3.11.cpython.json and 3.11.fuzz.json, as run.py and
+fuzz.py wrote them, and 3.11.plugin.xml, as pytest --junit-xml wrote it.
 """
 
 import json
 import os
 import re
 import sys
+from xml.etree import ElementTree
 
 from expected import EXPECTED
 
-COLUMNS = {
+CPYTHON = {
     "modules": "modules",
     "run": "tests run",
     "passed": "passed",
@@ -18,34 +22,46 @@ COLUMNS = {
     "excepted": "excepted",
     "failed": "failed",
 }
+PLUGIN = {"run": "tests run", "passed": "passed", "skipped": "skipped", "failed": "failed"}
+FUZZ = {"programs": "programs", "differences": "differences"}
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
-def load(directory):
-    """What each file there says, by version, oldest first."""
-    runs = []
-    for name in os.listdir(directory):
-        if name.endswith(".json"):
-            with open(os.path.join(directory, name)) as file:
-                runs.append(json.load(file))
-    return sorted(runs, key=lambda run: [int(part) for part in run["python"].split(".")])
+def counted(directory, ending, read):
+    """What each file with that ending says, by version, oldest first."""
+    names = (name.removesuffix(ending) for name in os.listdir(directory) if name.endswith(ending))
+    versions = sorted(names, key=lambda version: [int(part) for part in version.split(".")])
+    return {version: read(os.path.join(directory, version + ending)) for version in versions}
+
+
+def read_json(path):
+    with open(path) as file:
+        return json.load(file)
+
+
+def read_junit(path):
+    suite = ElementTree.parse(path).getroot().find("testsuite")
+    run, skipped = int(suite.get("tests")), int(suite.get("skipped"))
+    failed = int(suite.get("failures")) + int(suite.get("errors"))
+    return {"run": run, "passed": run - skipped - failed, "skipped": skipped, "failed": failed}
+
+
+def totals(run):
+    counts = list(run["modules"].values())
+    sums = {key: sum(count[key] for count in counts) for key in CPYTHON if key != "modules"}
+    # A test that fails on stock asyncio as well is a failure here.
+    sums["failed"] += sum(count["failed on asyncio"] for count in counts)
+    return {"modules": len(counts), **sums}
 
 
 def line(cells):
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def table(runs):
-    rows = [line(["Python", *COLUMNS.values()]), line(["---", *["---:"] * len(COLUMNS)])]
-    for run in runs:
-        counts = list(run["modules"].values())
-        # A test that fails on stock asyncio as well is a failure here.
-        totals = {
-            "modules": len(counts),
-            **{key: sum(count[key] for count in counts) for key in COLUMNS if key != "modules"},
-        }
-        totals["failed"] += sum(count["failed on asyncio"] for count in counts)
-        rows.append(line([run["python"], *(totals[key] for key in COLUMNS)]))
+def table(columns, counts):
+    rows = [line(["Python", *columns.values()]), line(["---", *["---:"] * len(columns)])]
+    for version, count in counts.items():
+        rows.append(line([version, *(count[key] for key in columns)]))
     return "\n".join(rows)
 
 
@@ -74,14 +90,22 @@ def replace(document, name, text):
 
 def main():
     directory, *documents = sys.argv[1:]
-    runs = load(directory)
-    print(table(runs))
+    runs = counted(directory, ".cpython.json", read_json)
+    tables = {
+        "cpython": table(CPYTHON, {run["python"]: totals(run) for run in runs.values()}),
+        "plugin": table(PLUGIN, counted(directory, ".plugin.xml", read_junit)),
+        "fuzz": table(FUZZ, counted(directory, ".fuzz.json", read_json)),
+    }
+    for name, text in tables.items():
+        print(name, text, sep="\n", end="\n\n")
+    tables["cpython"] += f"\n\n{exceptions()}\n\n{modules(runs.values())}"
     for path in documents:
         with open(path) as file:
             document = file.read()
-        text = "\n\n".join((table(runs), exceptions(), modules(runs)))
+        for name, text in tables.items():
+            document = replace(document, name, text)
         with open(path, "w") as file:
-            file.write(replace(document, "cpython", text))
+            file.write(document)
 
 
 if __name__ == "__main__":

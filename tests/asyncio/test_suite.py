@@ -172,6 +172,13 @@ def test_programs_that_tests_start_are_swapped_and_counted(tmp_path, monkeypatch
     )
 
 
+KINDS = {
+    "cpython": "| 3.9.1 | 2 | 18 | 10 | 2 | 2 | 4 |\n| 3.10.1 | 2 | 18 | 10 | 2 | 2 | 4 |\n",
+    "plugin": "| 3.9 | 9 | 5 | 1 | 3 |\n| 3.10 | 9 | 5 | 1 | 3 |\n",
+    "fuzz": "| 3.9 | 7 | 3 |\n| 3.10 | 7 | 3 |\n",
+}
+
+
 def test_the_counts_go_between_their_marks(tmp_path, capsys, monkeypatch):
     count = {
         "run": 9,
@@ -181,21 +188,27 @@ def test_the_counts_go_between_their_marks(tmp_path, capsys, monkeypatch):
         "failed": 1,
         "failed on asyncio": 1,
     }
-    for version in ("3.9.20", "3.10.1"):
-        with open(tmp_path / f"{version}.json", "w") as file:
-            json.dump({"python": version, "modules": {"test_a": count, "test_b": count}}, file)
+    suite = '<testsuite tests="9" errors="1" failures="2" skipped="1"/>'
+    for version in ("3.9", "3.10"):
+        with open(tmp_path / f"{version}.cpython.json", "w") as file:
+            modules = {"test_a": count, "test_b": count}
+            json.dump({"python": f"{version}.1", "modules": modules}, file)
+        with open(tmp_path / f"{version}.fuzz.json", "w") as file:
+            json.dump({"python": version, "programs": 7, "differences": 3}, file)
+        (tmp_path / f"{version}.plugin.xml").write_text(f"<testsuites>{suite}</testsuites>")
     document = tmp_path / "document.md"
-    document.write_text("head\n<!-- cpython: begin -->\nold\n<!-- cpython: end -->\nother text\n")
+    parts = {name: f"<!-- {name}: begin -->\nold\n<!-- {name}: end -->" for name in KINDS}
+    document.write_text("\n".join(["head", *parts.values(), "other text\n"]))
     monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path), str(document)])
     report.main()
-    rows = "| 3.9.20 | 2 | 18 | 10 | 2 | 2 | 4 |\n| 3.10.1 | 2 | 18 | 10 | 2 | 2 | 4 |\n"
-    assert rows in capsys.readouterr().out
-    text = document.read_text()
+    out, text = capsys.readouterr().out, document.read_text()
+    for rows in KINDS.values():
+        assert rows in out
+        assert rows in text
     assert text.startswith("head\n<!-- cpython: begin -->\n| Python")
-    assert rows in text
     assert "old" not in text
     assert all(f"`{entry.pattern}`" in text for entry in expected.EXPECTED)
-    assert text.endswith("\n<!-- cpython: end -->\nother text\n")
+    assert text.endswith("<!-- fuzz: end -->\nother text\n")
     document.write_text("nothing")
     with pytest.raises(SystemExit, match="exactly one"):
         report.main()
