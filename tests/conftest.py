@@ -8,6 +8,7 @@ import gc
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -99,6 +100,16 @@ def leftovers(loop):
     problems += [f"open uv handle: {name}" for name in loop._open_handles()]
     loop.close()
     return problems
+
+
+@pytest.fixture
+def pair():
+    """Two connected non-blocking sockets."""
+    a, b = socket.socketpair()
+    a.setblocking(False)
+    b.setblocking(False)
+    with a, b:
+        yield a, b
 
 
 @pytest.fixture

@@ -57,6 +57,11 @@ async def turns(count=3):
         await asyncio.sleep(0.0005)
 
 
+async def settle():
+    """Let everybody else do what can be done."""
+    await turns(8)
+
+
 @contextlib.asynccontextmanager
 async def connected(protocol_factory=Recorder, kind=socket.SOCK_STREAM, **options):
     """A transport of the running loop and the plain, non-blocking socket at its other end."""
