@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 from ouroloop import _core
-from test_udp import Peer, endpoint, nobody, plain
+from udp_peers import Peer, endpoint, nobody, plain
 
 
 def test_what_it_is(loop):
