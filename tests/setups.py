@@ -39,7 +39,7 @@ class AwaitedCases(Cases):
 
 
 class Notes(asyncio.Protocol):
-    """Writes down what it is told."""
+    """Writes down what it is told; data that comes in several pieces is one event."""
 
     def __init__(self):
         self.events, self.data, self.transport = [], b"", None
@@ -51,8 +51,12 @@ class Notes(asyncio.Protocol):
 
     def data_received(self, data):
         self.data += data
-        if self.events[-1] != "data":
+        if self.events[-1:] != ["data"]:
             self.events.append("data")
+
+    async def received(self, size=1):
+        """Wait until it has been told so much."""
+        await until(lambda: len(self.data) >= size)
 
     def eof_received(self):
         self.events.append("eof")

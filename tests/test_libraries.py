@@ -11,14 +11,14 @@ import signal
 import socket
 
 from features import address, echo
-from features.connections import Recorder
 from features.datagrams import Datagrams
+from setups import Notes
 
 
 def test_closing_what_is_closing(loop):
     """Closing and aborting from inside every callback, and the loop right after."""
 
-    class Closer(Recorder):
+    class Closer(Notes):
         def connection_made(self, transport):
             super().connection_made(transport)
             transport.write(b"x")
@@ -33,7 +33,7 @@ def test_closing_what_is_closing(loop):
     async def main():
         server = await loop.create_server(Closer, "127.0.0.1", 0)
         for _ in range(20):
-            transport, protocol = await loop.create_connection(Recorder, *address(server))
+            transport, protocol = await loop.create_connection(Notes, *address(server))
             transport.write(b"y" * 100_000)
             transport.abort()
             transport.close()
@@ -87,7 +87,7 @@ def test_replaced_getaddrinfo_is_honoured(loop, monkeypatch):
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         port = address(server)[1]
-        transport, protocol = await loop.create_connection(Recorder, "example.invalid", port)
+        transport, protocol = await loop.create_connection(Notes, "example.invalid", port)
         transport.close()
         await protocol.lost
         server.close()
@@ -133,7 +133,7 @@ def test_methods_of_a_transport_can_be_replaced(loop):
     async def main():
         a, b = socket.socketpair()
         with b:
-            transport, protocol = await loop.create_connection(Recorder, sock=a)
+            transport, protocol = await loop.create_connection(Notes, sock=a)
             written = []
             transport.write = written.append
             transport.write(b"x")

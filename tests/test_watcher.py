@@ -373,19 +373,27 @@ async def read_all_of_it(loop, sock):
     assert size == SIZE
 
 
+@contextlib.asynccontextmanager
+async def sending_a_file(sock):
+    """A transport that a file is sent over, its protocol, and the task that sends."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_connection(Recorder, sock=sock)
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x" * SIZE)
+        file.seek(0)
+        sending = loop.create_task(loop.sendfile(transport, file))
+        await until(lambda: loop._watched(transport._sock_fd))
+        assert not transport.is_reading()
+        yield transport, protocol, sending
+
+
 def test_a_transport_reads_while_a_file_is_sent(any_loop, pair):
     """sendfile() pauses it, but whoever owns it may resume it."""
     loop = any_loop
     a, b = pair
 
     async def main():
-        transport, protocol = await loop.create_connection(Recorder, sock=a)
-        with tempfile.TemporaryFile() as file:
-            file.write(b"x" * SIZE)
-            file.seek(0)
-            sending = loop.create_task(loop.sendfile(transport, file))
-            await until(lambda: loop._watched(transport._sock_fd))
-            assert not transport.is_reading()
+        async with sending_a_file(a) as (transport, protocol, sending):
             b.send(b"1")
             await asyncio.sleep(0.01)
             assert protocol.data == b""
@@ -412,12 +420,7 @@ def test_a_transport_ends_while_a_file_is_sent(any_loop, pair):
     a, b = pair
 
     async def main():
-        transport, protocol = await loop.create_connection(Recorder, sock=a)
-        with tempfile.TemporaryFile() as file:
-            file.write(b"x" * SIZE)
-            file.seek(0)
-            sending = loop.create_task(loop.sendfile(transport, file))
-            await until(lambda: loop._watched(transport._sock_fd))
+        async with sending_a_file(a) as (transport, protocol, sending):
             transport.resume_reading()
             b.close()
             with pytest.raises(ConnectionError):

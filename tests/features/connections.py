@@ -8,37 +8,13 @@ import socket
 import sys
 import weakref
 
+from setups import Notes
+
 from . import address, at_least, connection, echo, feature, raised, refused, serving
 
 
-class Recorder(asyncio.Protocol):
-    """Keeps what it is told, and a future that is done when the connection is lost."""
-
-    def __init__(self):
-        self.events = []
-        self.data = b""
-        self.got = asyncio.Event()
-        self.lost = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.events.append("made")
-
-    def data_received(self, data):
-        self.data += data
-        self.events.append("data")
-        self.got.set()
-
-    def eof_received(self):
-        self.events.append("eof")
-
-    def connection_lost(self, exc):
-        self.events.append("lost")
-        self.lost.set_result(exc)
-
-
 @contextlib.asynccontextmanager
-async def connected(factory=Recorder):
+async def connected(factory=Notes):
     """A transport, its protocol, and the plain socket at the other end."""
     loop = asyncio.get_running_loop()
     ours, peer = socket.socketpair()
@@ -49,7 +25,7 @@ async def connected(factory=Recorder):
             yield transport, protocol, peer
         finally:
             transport.abort()
-            if isinstance(protocol, Recorder):
+            if isinstance(protocol, Notes):
                 await protocol.lost
 
 
@@ -58,11 +34,11 @@ async def failing_callbacks(loop):
     seen, reports = [], []
     loop.set_exception_handler(lambda loop, context: reports.append(context))
 
-    class Fails(Recorder):
+    class Fails(Notes):
         def data_received(self, data):
             raise ZeroDivisionError("in data_received")
 
-    class FailsAtEof(Recorder):
+    class FailsAtEof(Notes):
         def eof_received(self):
             raise ZeroDivisionError("in eof_received")
 
@@ -80,22 +56,22 @@ async def failing_callbacks(loop):
 async def local_addresses(loop):
     async with serving(await asyncio.start_server(echo, "127.0.0.1", 0)) as where:
         transport, protocol = await loop.create_connection(
-            Recorder, *where, local_addr=("127.0.0.2", 0), family=socket.AF_INET
+            Notes, *where, local_addr=("127.0.0.2", 0), family=socket.AF_INET
         )
         assert transport.get_extra_info("sockname")[0] == "127.0.0.2"
         assert transport.get_extra_info("peername") == where
         transport.write(b"hello")
-        await protocol.got.wait()
+        await protocol.received()
         # A timer and not wait_closed(): the transport is to see the end by itself.
         transport.close()
         assert await protocol.lost is None
         assert protocol.data == b"hello"
     refusals = [
-        await raised(loop.create_connection(Recorder, *where)),
-        await raised(loop.create_connection(Recorder, *where, local_addr=("192.0.2.1", 0))),
-        await raised(loop.create_connection(Recorder)),
-        await raised(loop.create_connection(Recorder, "127.0.0.1", 1, sock=3)),
-        await raised(loop.create_connection(Recorder, *where, server_hostname="x")),
+        await raised(loop.create_connection(Notes, *where)),
+        await raised(loop.create_connection(Notes, *where, local_addr=("192.0.2.1", 0))),
+        await raised(loop.create_connection(Notes)),
+        await raised(loop.create_connection(Notes, "127.0.0.1", 1, sock=3)),
+        await raised(loop.create_connection(Notes, *where, server_hostname="x")),
     ]
     return [text.replace(str(where[1]), "PORT") for text in refusals]
 
@@ -119,7 +95,7 @@ async def happy_eyeballs(loop):
             {"happy_eyeballs_delay": None, "interleave": 1},
             {"happy_eyeballs_delay": 0.05, "interleave": 2},
         ):
-            transport, protocol = await loop.create_connection(Recorder, "any", 1, **options)
+            transport, protocol = await loop.create_connection(Notes, "any", 1, **options)
             assert transport.get_extra_info("peername") == where
             transport.close()
             await protocol.lost
@@ -127,7 +103,7 @@ async def happy_eyeballs(loop):
     if not at_least(3, 12):
         return None
     try:
-        await loop.create_connection(Recorder, *where, all_errors=True)
+        await loop.create_connection(Notes, *where, all_errors=True)
     except ExceptionGroup as group:  # noqa: F821 - from 3.11 on
         return [type(error).__name__ for error in group.exceptions]
     raise AssertionError("it connected")
@@ -139,11 +115,11 @@ async def given_sockets(loop):
         transport.write(b"out")
         assert await loop.sock_recv(peer, 10) == b"out"
         peer.send(b"in")
-        await protocol.got.wait()
+        await protocol.received()
         assert protocol.data == b"in"
         assert transport.get_extra_info("socket").family == socket.AF_UNIX
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
-        return (await raised(loop.create_connection(Recorder, sock=sock))).partition("<")[0]
+        return (await raised(loop.create_connection(Notes, sock=sock))).partition("<")[0]
 
 
 @connection("create_connection(sock=unix socketpair)")
@@ -157,9 +133,9 @@ async def data_comes_after_create_connection_returned(loop):
 
     async with serving(await asyncio.start_server(greet, "127.0.0.1", 0)) as where:
         for _ in range(50):
-            transport, protocol = await loop.create_connection(Recorder, *where)
+            transport, protocol = await loop.create_connection(Notes, *where)
             protocol.events.append("connected")
-            await protocol.got.wait()
+            await protocol.received()
             assert protocol.events == ["made", "connected", "data"]
             transport.close()
             await protocol.lost
@@ -168,20 +144,20 @@ async def data_comes_after_create_connection_returned(loop):
 @connection("create_server: multi host, backlog, start_serving, reuse_port")
 async def servers(loop):
     server = await loop.create_server(
-        Recorder, ["127.0.0.1", "127.0.0.2"], 0, backlog=5, start_serving=False, reuse_port=True
+        Notes, ["127.0.0.1", "127.0.0.2"], 0, backlog=5, start_serving=False, reuse_port=True
     )
     assert not server.is_serving()
     assert len(server.sockets) == 2
     assert sorted(sock.getsockname()[0] for sock in server.sockets) == ["127.0.0.1", "127.0.0.2"]
     assert all(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for sock in server.sockets)
     where = address(server)
-    seen = [await raised(loop.create_connection(Recorder, *where))]
+    seen = [await raised(loop.create_connection(Notes, *where))]
     await server.start_serving()
     assert server.is_serving()
     # Another one on the same port, and one on a port that is taken.
-    other = await loop.create_server(Recorder, *where, reuse_port=True)
-    seen.append(await raised(loop.create_server(Recorder, *where)))
-    transport, protocol = await loop.create_connection(Recorder, *where)
+    other = await loop.create_server(Notes, *where, reuse_port=True)
+    seen.append(await raised(loop.create_server(Notes, *where)))
+    transport, protocol = await loop.create_connection(Notes, *where)
     transport.close()
     await protocol.lost
     for each in (server, other):
@@ -189,7 +165,7 @@ async def servers(loop):
         await each.wait_closed()
         assert each.sockets == ()
         assert not each.is_serving()
-    seen.append(await raised(loop.create_server(Recorder)))
+    seen.append(await raised(loop.create_server(Notes)))
     seen.append(await raised(server.serve_forever()))
     return [text.replace(str(where[1]), "PORT").partition("<")[0] for text in seen]
 
@@ -223,7 +199,7 @@ async def serve_forever_is_cancelled(loop):
 @connection("create_server(keep_alive=)", since=(3, 13))
 async def keep_alive(loop):
     for wanted in (True, False):
-        server = await loop.create_server(Recorder, "127.0.0.1", 0, keep_alive=wanted)
+        server = await loop.create_server(Notes, "127.0.0.1", 0, keep_alive=wanted)
         async with serving(server):
             option = server.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert bool(option) is wanted
@@ -231,9 +207,9 @@ async def keep_alive(loop):
 
 async def one_client(loop):
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    transport, protocol = await loop.create_connection(Recorder, *address(server))
+    transport, protocol = await loop.create_connection(Notes, *address(server))
     transport.write(b"x")
-    await protocol.got.wait()
+    await protocol.received()
     return server, transport, protocol
 
 
@@ -263,7 +239,7 @@ async def wait_closed(loop):
 
 @connection("Server isinstance AbstractServer")
 async def server_type(loop):
-    server = await loop.create_server(Recorder, "127.0.0.1", 0)
+    server = await loop.create_server(Notes, "127.0.0.1", 0)
     async with serving(server), server as entered:
         assert entered is server
         assert isinstance(server, asyncio.AbstractServer)
@@ -349,27 +325,27 @@ async def half_close(loop):
         writer.close()
 
     async with serving(await asyncio.start_server(answer_at_the_end, "127.0.0.1", 0)) as where:
-        transport, protocol = await loop.create_connection(Recorder, *where)
+        transport, protocol = await loop.create_connection(Notes, *where)
         assert transport.can_write_eof()
         transport.write(b"x" * 3_000_000)
         transport.write_eof()
         seen = [refused(transport.write, b"more")]
         assert await asyncio.wait_for(protocol.lost, 10) is None
         assert protocol.data == b"3000000 bytes"
-        assert protocol.events[-2:] == ["eof", "lost"]
+        assert protocol.events[-2:] == ["eof", "lost NoneType"]
     return seen
 
 
 @connection("set_protocol")
 async def protocols_change(loop):
     async with connected() as (transport, first, peer):
-        second = Recorder()
+        second = Notes()
         peer.send(b"one")
-        await first.got.wait()
+        await first.received()
         transport.set_protocol(second)
         assert transport.get_protocol() is second
         peer.send(b"two")
-        await second.got.wait()
+        await second.received()
         assert (first.data, second.data) == (b"one", b"two")
         transport.close()
         await second.lost
@@ -404,15 +380,15 @@ async def accepted_sockets(loop):
         client.setblocking(False)
         await loop.sock_connect(client, listener.getsockname())
         sock, _ = await loop.sock_accept(listener)
-        transport, protocol = await loop.connect_accepted_socket(Recorder, sock)
+        transport, protocol = await loop.connect_accepted_socket(Notes, sock)
         await loop.sock_sendall(client, b"hello")
-        await protocol.got.wait()
+        await protocol.received()
         transport.write(b"answer")
         assert await loop.sock_recv(client, 10) == b"answer"
         client.close()
         assert await protocol.lost is None
     with socket.socket(type=socket.SOCK_DGRAM) as wrong:
-        seen = (await raised(loop.connect_accepted_socket(Recorder, wrong))).partition("<")[0]
+        seen = (await raised(loop.connect_accepted_socket(Notes, wrong))).partition("<")[0]
     return protocol.events, seen
 
 
@@ -471,10 +447,10 @@ async def unix_sockets(loop, folder):
         server = await asyncio.start_unix_server(echo, path)
         server.close()
     path.unlink(missing_ok=True)
-    seen.append(await raised(loop.create_unix_connection(Recorder, path)))
+    seen.append(await raised(loop.create_unix_connection(Notes, path)))
     path.write_text("a file")
-    seen.append(await raised(loop.create_unix_server(Recorder, path)))
-    seen.append(await raised(loop.create_unix_connection(Recorder)))
+    seen.append(await raised(loop.create_unix_server(Notes, path)))
+    seen.append(await raised(loop.create_unix_connection(Notes)))
     return [text if isinstance(text, bool) else text.replace(str(folder), "") for text in seen]
 
 
@@ -485,8 +461,8 @@ def not_linux():
 @connection("unix abstract `\\0name`", needs=not_linux)
 async def abstract_names(loop):
     name = f"\0ouroloop-{os.getpid()}"
-    async with serving(await loop.create_unix_server(Recorder, name)):
-        transport, protocol = await loop.create_unix_connection(Recorder, name)
+    async with serving(await loop.create_unix_server(Notes, name)):
+        transport, protocol = await loop.create_unix_connection(Notes, name)
         assert transport.get_extra_info("peername") == name.encode()
         transport.close()
         await protocol.lost
@@ -495,7 +471,7 @@ async def abstract_names(loop):
 VARIABLE = contextvars.ContextVar("VARIABLE", default="none")
 
 
-class Sees(Recorder):
+class Sees(Notes):
     """Writes down the context of each call."""
 
     def __init__(self):
@@ -531,7 +507,7 @@ async def contexts_of_clients(loop):
         with b:
             transport, protocol = await asyncio.create_task(connect(a))
             b.send(b"x")
-            await protocol.got.wait()
+            await protocol.received()
             if closes == "we":
                 transport.close()
             else:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 
+from setups import Notes
+
 from . import at_least, connection, feature, raised
-from .connections import Recorder
 
 PIPE = subprocess.PIPE
 
@@ -29,8 +30,8 @@ async def run(*command, say=None, **options):
 async def pipes(loop, folder):
     reading, writing = os.pipe()
     reader, writer = os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0)
-    read_end, protocol = await loop.connect_read_pipe(Recorder, reader)
-    write_end, flow = await loop.connect_write_pipe(Recorder, writer)
+    read_end, protocol = await loop.connect_read_pipe(Notes, reader)
+    write_end, flow = await loop.connect_write_pipe(Notes, writer)
     assert isinstance(read_end, asyncio.ReadTransport)
     assert isinstance(write_end, asyncio.WriteTransport)
     assert read_end.get_extra_info("pipe") is reader
@@ -41,19 +42,18 @@ async def pipes(loop, folder):
     assert await protocol.lost is None
     assert await flow.lost is None
     assert protocol.data == b"x" * 1_000_000
-    events = [event for event in protocol.events if event != "data"]
     with open(folder / "file", "wb") as file:
         refusal = await raised(loop.connect_write_pipe(asyncio.BaseProtocol, file))
-    return events, flow.events, refusal
+    return protocol.events, flow.events, refusal
 
 
 @connection("connect_read/write_pipe")
 async def terminals(loop):
     ours, theirs = os.openpty()
-    read_end, protocol = await loop.connect_read_pipe(Recorder, os.fdopen(ours, "rb", 0))
-    write_end, flow = await loop.connect_write_pipe(Recorder, os.fdopen(theirs, "wb", 0))
+    read_end, protocol = await loop.connect_read_pipe(Notes, os.fdopen(ours, "rb", 0))
+    write_end, flow = await loop.connect_write_pipe(Notes, os.fdopen(theirs, "wb", 0))
     write_end.write(b"hello")
-    await protocol.got.wait()
+    await protocol.received()
     assert protocol.data == b"hello"
     write_end.close()
     await flow.lost
