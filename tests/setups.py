@@ -1,11 +1,10 @@
-"""What the tests of setting connections and servers up share: cases, servers, seen contexts.
+"""What the tests of setting connections and servers up share: cases, servers, protocols.
 
 A case is a coroutine function of the running loop; the same runs on stock asyncio and here.
 """
 
 import asyncio
 import contextlib
-import contextvars
 import errno
 import functools
 import os
@@ -125,88 +124,3 @@ def open_sockets():
         with contextlib.suppress(OSError):
             count += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
     return count
-
-
-VARIABLE = contextvars.ContextVar("VARIABLE", default="none")
-
-
-class Sees(Notes):
-    """Writes down the context of each call, and changes it."""
-
-    def __init__(self, seen):
-        super().__init__()
-        self.seen, self.resumed = seen, False
-        self.see("created")
-
-    def see(self, name):
-        self.seen.append((name, VARIABLE.get()))
-        VARIABLE.set(name)
-
-    def connection_made(self, transport):
-        self.see("made")
-        super().connection_made(transport)
-
-    def data_received(self, data):
-        self.see("data")
-        super().data_received(data)
-
-    def eof_received(self):
-        self.see("eof")
-        return True
-
-    def pause_writing(self):
-        self.see("pause")
-
-    def resume_writing(self):
-        # Before 3.15 asyncio's is that of the write which the kernel did not take, ours is the
-        # connection's.
-        self.resumed = True
-        if sys.version_info >= (3, 15):
-            self.see("resume")
-
-    def connection_lost(self, exc):
-        self.see("lost")
-        super().connection_lost(exc)
-
-
-class SeesBuffers(Sees, asyncio.BufferedProtocol):
-    def get_buffer(self, sizehint):
-        self.see("buffer")
-        self.space = bytearray(100)
-        return self.space
-
-    def buffer_updated(self, nbytes):
-        self.see("updated")
-        self.data += self.space[:nbytes]
-
-
-def named(name, coroutine_function, *arguments):
-    """A task with a context in which the variable is this name."""
-
-    async def run():
-        VARIABLE.set(name)
-        return await coroutine_function(*arguments)
-
-    return asyncio.ensure_future(run())
-
-
-async def converse(ours, theirs):
-    """Whoever sees contexts is sent to, sends, is paused and resumed, and is left."""
-    transport, protocol = ours
-    other, peer = theirs
-    other.write(b"x")
-    await until(lambda: protocol.data)
-    transport.set_write_buffer_limits(high=1000)
-    other.pause_reading()
-    size = 0
-    while "pause" not in dict(protocol.seen):
-        transport.write(bytes(1 << 20))
-        size += 1 << 20
-    other.resume_reading()
-    await until(lambda: len(peer.data) == size)
-    await until(lambda: protocol.resumed)
-    other.write_eof()
-    await until(lambda: "eof" in dict(protocol.seen))
-    transport.close()
-    await protocol.lost
-    await peer.lost

@@ -19,13 +19,9 @@ from setups import (
     Accepted,
     AwaitedCases,
     Notes,
-    Sees,
-    SeesBuffers,
     address,
-    converse,
     ending,
     listening,
-    named,
     open_sockets,
     refusal,
 )
@@ -395,22 +391,6 @@ async def extra_information(loop, way):
             transport.abort()
             await asyncio.sleep(0.005)
             return seen
-
-
-# --- contexts
-
-
-@case(Sees, SeesBuffers)
-async def contexts_of_a_client(loop, kind):
-    seen, taken = [], []
-    server = await loop.create_server(lambda: Accepted(taken), "127.0.0.1", 0)
-    client = await named(
-        "client", lambda: loop.create_connection(lambda: kind(seen), *address(server))
-    )
-    await until(lambda: taken and taken[0].transport)
-    await converse(client, (taken[0].transport, taken[0]))
-    server.close()
-    return seen
 
 
 @pytest.mark.filterwarnings("ignore")

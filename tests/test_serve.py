@@ -17,17 +17,12 @@ from outcome import on_both
 from setups import (
     LINUX,
     TIMEOUT,
-    VARIABLE,
     Accepted,
     AwaitedCases,
     Notes,
-    Sees,
-    SeesBuffers,
     address,
-    converse,
     ending,
     listening,
-    named,
     open_sockets,
     refusal,
 )
@@ -406,78 +401,6 @@ async def streams_callback(loop, kind):
     if tasks:
         await asyncio.wait(tasks)
     return seen, [task.cancelled() for task in tasks]
-
-
-# --- contexts: from 3.15 on of whoever creates the server
-
-
-@case("at once", "start_serving", "serve_forever", "unix", "accepted", "buffered")
-async def contexts_of_a_server(loop, way):
-    seen, taken = [], []
-
-    def factory():
-        taken.append((SeesBuffers if way == "buffered" else Sees)(seen))
-        return taken[-1]
-
-    with tempfile.TemporaryDirectory() as folder:
-        server = serving = None
-        path = f"{folder}/socket"
-        if way == "unix":
-            server = await named("creator", loop.create_unix_server, factory, path)
-            client = await loop.create_unix_connection(Notes, path)
-        elif way == "accepted":
-            a, b = socket.socketpair()
-            await named("creator", loop.connect_accepted_socket, factory, a)
-            client = await loop.create_connection(Notes, sock=b)
-        else:
-            server = await named(
-                "creator",
-                lambda: loop.create_server(
-                    factory,
-                    "127.0.0.1",
-                    0,
-                    start_serving=way not in ("start_serving", "serve_forever"),
-                ),
-            )
-            if way == "start_serving":
-                await named("starter", server.start_serving)
-            elif way == "serve_forever":
-                serving = named("starter", server.serve_forever)
-                await asyncio.sleep(0)
-            client = await loop.create_connection(Notes, *address(server))
-        await until(lambda: taken and taken[0].transport)
-        await converse((taken[0].transport, taken[0]), client)
-        if server is not None:
-            server.close()
-        if serving is not None:
-            await asyncio.wait([serving])
-    return seen
-
-
-@case("function", "coroutine function")
-async def contexts_of_streams(loop, kind):
-    seen = []
-
-    def function(reader, writer):
-        seen.append(VARIABLE.get())
-        VARIABLE.set("callback")
-        writer.close()
-
-    async def coroutine_function(reader, writer):
-        function(reader, writer)
-        await writer.wait_closed()
-        seen.append(VARIABLE.get())
-
-    callback = locals()[kind.replace(" ", "_")]
-    server = await named("creator", lambda: asyncio.start_server(callback, "127.0.0.1", 0))
-    for _ in range(2):
-        reader, writer = await asyncio.open_connection(*address(server))
-        await reader.read()
-        writer.close()
-        await writer.wait_closed()
-    await asyncio.sleep(0.005)
-    server.close()
-    return seen, VARIABLE.get()
 
 
 @pytest.mark.filterwarnings("ignore")
