@@ -18,9 +18,12 @@ from setups import Notes
 def test_closing_what_is_closing(loop):
     """Closing and aborting from inside every callback, and the loop right after."""
 
+    accepted = []
+
     class Closer(Notes):
         def connection_made(self, transport):
             super().connection_made(transport)
+            accepted.append(self)
             transport.write(b"x")
             transport.close()
             transport.abort()
@@ -37,10 +40,13 @@ def test_closing_what_is_closing(loop):
             transport.write(b"y" * 100_000)
             transport.abort()
             transport.close()
-            await protocol.lost
+            assert await protocol.lost is None
         server.close()
+        for protocol in accepted:
+            assert await protocol.lost is None
 
     loop.run_until_complete(main())
+    assert [protocol.events for protocol in accepted] == [["made", "lost NoneType"]] * 20
 
 
 def test_context_of_readers_and_signal_handlers(loop):

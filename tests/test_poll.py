@@ -6,6 +6,7 @@ import fcntl
 import gc
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import tempfile
@@ -464,6 +465,12 @@ def test_the_loops_own_descriptors_take_numbers_over(loop):
     for sock in sockets:
         with contextlib.suppress(ValueError):  # The loop has taken its number over.
             loop.remove_reader(sock)
+    # It still hears of signals, and wakes up in time.
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "signal")
+    loop.call_later(0.001, os.kill, os.getpid(), signal.SIGUSR1)
+    loop.run_until_complete(until(lambda: seen))
+    assert loop.remove_signal_handler(signal.SIGUSR1)
 
 
 def test_a_transports_descriptor_is_refused(loop):

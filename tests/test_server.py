@@ -468,12 +468,27 @@ def test_no_tls_where_it_is_expected(loop, reports):
 
 def test_a_client_that_is_gone_before_its_handshake(loop, reports):
     async def main():
-        server = await listening(loop, Recorder, ssl=tls_contexts()[0])
+        protocols = []
+        server_context, client_context = tls_contexts()
+        server = await listening(loop, lambda: Accepted(protocols), ssl=server_context)
         for _ in range(5):
             socket.create_connection(address(server)).close()
+        await until(lambda: len(protocols) == 5)
         await turns(10)
+        assert [protocol.calls for protocol in protocols] == [[]] * 5
+        # The next is served.
+        transport, _ = await loop.create_connection(
+            Recorder, *address(server), ssl=client_context, server_hostname="localhost"
+        )
+        await until(lambda: protocols[-1].calls == ["made"])
+        transport.close()
+        await protocols[-1].lost
         await stop(server)
-        reports.take()
+        # Told in debug mode only.
+        taken = [report["message"] for report in reports.take()]
+        assert taken == ["Error on transport creation for incoming connection"] * (
+            5 * loop.get_debug()
+        )
 
     loop.run_until_complete(main())
 

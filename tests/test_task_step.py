@@ -648,16 +648,18 @@ def test_made_again_for_another_loop():
         return 5
 
     for other in (stock_loop(), ouroloop.new_event_loop()):
+        reports = []
+        other.set_exception_handler(lambda loop, context, to=reports: to.append(context))
         first = ouroloop.new_event_loop()
-        first.set_exception_handler(lambda loop, context: None)
         task = first.create_task(nothing())
         coro = task.get_coro()
         ouroloop.Task.__init__(task, nothing(), loop=other)
         run_callbacks(first)
+        assert task.result() == 5
+        # What the other loop had to do is done.
         run_callbacks(other)
+        assert [type(each["exception"]) for each in reports] == [asyncio.InvalidStateError]
         coro.close()
-        if not task.done():
-            other.run_until_complete(asyncio.wait([task], timeout=0.01))
         del task
         first.close()
         other.close()
