@@ -39,21 +39,25 @@ def test_stop_ends_after_the_current_turn(loop):
 
 def test_other_threads_run_while_the_loop_waits(loop):
     ticks = []
-    done = threading.Event()
 
     def tick():
-        while not done.is_set():
-            ticks.append(time.monotonic())
+        for _ in range(10):
+            ticks.append(len(woken))
             time.sleep(0.001)
+        loop.call_soon_threadsafe(loop.stop)
 
+    def wake_up():
+        woken.append("by itself")
+        loop.stop()
+
+    woken = []
+    timer = loop.call_later(20, wake_up)
     thread = threading.Thread(target=tick)
-    thread.start()
-    loop.call_later(0.1, loop.stop)
+    loop.call_soon(thread.start)
     loop.run_forever()
-    count = len(ticks)
-    done.set()
     thread.join()
-    assert count > 5
+    timer.cancel()
+    assert ticks == [0] * 10
 
 
 def test_threadsafe_call_wakes_a_waiting_loop(loop):

@@ -71,8 +71,8 @@ def test_plain_handlers_run_in_an_idle_loop(loop):
     seen = []
     signal.signal(signal.SIGUSR1, lambda *_: seen.append(time.monotonic()))
     timer = threading.Timer(0.05, kill_self)
-    timer.start()
-    loop.call_later(5, loop.stop)
+    loop.call_soon(timer.start)
+    loop.call_later(20, loop.stop)
     loop.call_later(0.01, poll_until, loop, seen)
     loop.run_forever()
     timer.join()
@@ -96,7 +96,7 @@ def test_exception_of_a_plain_handler_leaves_the_loop(loop):
 
     signal.signal(signal.SIGUSR1, handler)
     timer = threading.Timer(0.05, kill_self)
-    timer.start()
+    loop.call_soon(timer.start)
     start = time.monotonic()
     with pytest.raises(Interrupted):
         loop.run_until_complete(asyncio.sleep(20))
@@ -107,7 +107,7 @@ def test_exception_of_a_plain_handler_leaves_the_loop(loop):
 
 def test_ctrl_c_in_an_idle_loop(loop):
     timer = threading.Timer(0.05, kill_self, [signal.SIGINT])
-    timer.start()
+    loop.call_soon(timer.start)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(asyncio.sleep(20))
@@ -123,7 +123,7 @@ def test_ctrl_c_still_works_after_the_last_handler_is_removed(loop):
         await asyncio.sleep(20)
 
     timer = threading.Timer(0.05, kill_self, [signal.SIGINT])
-    timer.start()
+    loop.call_soon(timer.start)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(main())

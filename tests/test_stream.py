@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import re
 import resource
 import socket
 import struct
 import sys
+import time
 
 import pytest
 from network import Recorder, connected, read_all, tcp_pair, turns, until
@@ -241,11 +243,9 @@ def test_half_closed_connections_cost_no_time(loop):
                 loop.turns += 1
 
             loop._check = loop.call_later(0.05, count)
-            import time
-
-            start = time.process_time()
+            start = time.thread_time()
             await asyncio.sleep(0.2)
-            assert time.process_time() - start < 0.1
+            assert time.thread_time() - start < 0.1
             assert loop.turns > before
 
     loop.run_until_complete(main())
@@ -481,8 +481,6 @@ def test_debug_mode_works_the_same(loop):
 
 
 def test_slow_callbacks_are_named(loop, caplog):
-    import time
-
     loop.set_debug(True)
     loop.slow_callback_duration = 0.02
 
@@ -497,7 +495,7 @@ def test_slow_callbacks_are_named(loop, caplog):
             await until(lambda: transport.get_protocol().data)
 
     loop.run_until_complete(main())
-    assert any("_read_ready" in text and " took 0." in text for text in caplog.messages)
+    assert any(re.search(r"_read_ready.* took \d+\.\d{3} sec", text) for text in caplog.messages)
 
 
 def test_more_than_a_read_takes_is_read_on_at_once_but_no_callback_waits_for_it(loop):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+from network import turns, until
 from setups import Notes
 
 from . import at_least, connection, feature, raised
@@ -235,8 +236,10 @@ async def grandchildren(loop):
     waiting = asyncio.ensure_future(process.wait())
     await asyncio.sleep(0)
     process.stdin.close()
-    done, _ = await asyncio.wait([waiting], timeout=0.5)
+    await until(lambda: process.returncode is not None)
+    await turns(10)
+    early = waiting.done()
     os.kill(grandchild, signal.SIGKILL)
     assert await asyncio.wait_for(waiting, 20) == 1
     assert await process.stdout.read() == b""
-    return len(done)
+    return early

@@ -423,13 +423,13 @@ def slow_callbacks(loop):
     assert loop.slow_callback_duration == 0.1
     loop.set_debug(True)
     assert loop.get_debug()
-    loop.slow_callback_duration = 0.01
+    loop.slow_callback_duration = 0.1
 
     async def slow_step():
-        time.sleep(0.05)
+        time.sleep(0.15)
 
     with Log() as records:
-        loop.call_soon(time.sleep, 0.05)
+        loop.call_soon(time.sleep, 0.15)
         loop.run_until_complete(loop.create_task(slow_step(), name="slow"))
     messages = [r.getMessage() for r in records if "took" in r.getMessage()]
     assert len(messages) == 2
