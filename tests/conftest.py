@@ -22,7 +22,7 @@ pytest.register_assert_rewrite("features", "network", "setups")
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 PROJECT = os.path.dirname(TESTS)
-SETTLE = 0.5
+SETTLE = 2
 
 
 def pytest_configure(config):

@@ -184,6 +184,7 @@ def serve_unix(loop, name):
 def serve_unix_in_use(loop):
     async def main():
         with tempfile.TemporaryDirectory() as directory:
+            before = os.getcwd()
             os.chdir(directory)
             server = await loop.create_unix_server(asyncio.Protocol, "socket")
             try:
@@ -191,7 +192,7 @@ def serve_unix_in_use(loop):
                     sock.bind("other")
                     await loop.create_unix_server(asyncio.Protocol, sock=sock, path="x")
             finally:
-                os.chdir("/")
+                os.chdir(before)
                 server.close()
 
     return loop.run_until_complete(main())
