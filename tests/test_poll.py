@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import re
 import selectors
 import signal
 import socket
@@ -165,8 +166,8 @@ def test_slow_callbacks_are_named(loop, pair, caplog):
     turn(loop)
     turn(loop)
     loop.remove_writer(pair[0])
-    assert len(caplog.messages) == 2
-    assert all("sleep" in text and "took 0.0" in text for text in caplog.messages)
+    named = [re.search(r"sleep.* took \d+\.\d{3} sec", text) for text in caplog.messages]
+    assert len([each for each in named if each]) == 2
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
