@@ -281,7 +281,11 @@ send_queue(TransportObject *self)
     return wait_for_room(self, try_to_send(self));
 }
 
-/* With the kernel full nothing is held back. */
+/* With the kernel full nothing is held back.
+
+   What a closing transport has left was written by resume_writing(), and that
+   may be running still: connection_lost() has to wait for its end, where
+   Stream_write_ready() or Stream_flush() looks again. */
 static int
 send_held_back(TransportObject *self)
 {
@@ -291,7 +295,7 @@ send_held_back(TransportObject *self)
     if (send_queue(self) < 0 || Transport_maybe_pause(self) < 0) {
         return -1;
     }
-    return end_if_drained(self);
+    return self->closing ? 0 : end_if_drained(self);
 }
 
 /* The protocol may hold something back as well. */
@@ -316,7 +320,7 @@ Stream_settle(TransportObject *self)
 static int
 flush_in(TransportObject *self, PyObject *context)
 {
-    if (self->queue.count == 0 || self->writing) {
+    if (self->writing) {
         return 0;
     }
     int error = try_to_send(self);

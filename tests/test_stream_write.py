@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from network import Recorder, connected, read_all, turns, until
+from network import TIMEOUT, Recorder, connected, read_all, turns, until
 
 
 def messages(peer):
@@ -346,6 +346,32 @@ def test_resume_writing_may_write_until_the_end(loop):
                 if not close:
                     transport.close()
                 assert await protocol.lost is None
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("then", ["nothing", "size", "abort"])
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_connection_lost_is_not_called_within_resume_writing(loop, size, then):
+    """Even when all that a closing transport had to send is sent there."""
+
+    class Protocol(Recorder):
+        def resume_writing(self):
+            self.transport.write(b"x" * size)
+            if then == "size":
+                assert self.transport.get_write_buffer_size() < 1_000_000
+            elif then == "abort":
+                self.transport.abort()
+            super().resume_writing()
+
+    async def main():
+        async with connected(Protocol) as (transport, peer):
+            protocol = transport.get_protocol()
+            transport.write(b"x" * 1_000_000)
+            transport.close()
+            assert len(await read_all(peer)) == 1_000_000 + size
+            assert await asyncio.wait_for(protocol.lost, TIMEOUT) is None
+            assert protocol.calls == ["made", "pause", "resume", "lost"]
 
     loop.run_until_complete(main())
 
