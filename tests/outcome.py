@@ -6,14 +6,18 @@ addresses, ports and other accidents of one run.
 """
 
 import asyncio
+import functools
 import gc
 import re
 import socket
+import sys
 import warnings
 
 import ouroloop
 
-GUARD = 5
+GUARD_SECONDS = 5
+# Less, so that what hangs says where.
+AWAITED_SECONDS = 4
 
 
 class Cases(list):
@@ -42,6 +46,25 @@ class Cases(list):
         return add
 
 
+class AwaitedCases(Cases):
+    """Cases that are coroutine functions."""
+
+    def awaited(self, *arguments, since=(3, 10), needs=True):
+        """One case, or one for each argument; not before a version of Python, or elsewhere."""
+
+        def add(function):
+            @functools.wraps(function)
+            def run(loop, *argument):
+                coroutine = function(loop, *argument)
+                return loop.run_until_complete(asyncio.wait_for(coroutine, AWAITED_SECONDS))
+
+            if sys.version_info >= since and needs:
+                self.each(*arguments)(run) if arguments else self.one(run)
+            return function
+
+        return add
+
+
 class Outcome:
     """How a case ended, in words that do not differ between two loops that do the same."""
 
@@ -52,7 +75,7 @@ class Outcome:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # What would wait for ever ends with "stopped before Future completed".
-            loop.call_later(GUARD, loop.stop)
+            loop.call_later(GUARD_SECONDS, loop.stop)
             try:
                 self.result = f"returned {self.value(case(loop))}"
             except BaseException as error:

@@ -6,35 +6,14 @@ A case is a coroutine function of the running loop; the same runs on stock async
 import asyncio
 import contextlib
 import errno
-import functools
 import os
 import stat
 import sys
 
 from network import until
-from outcome import Cases
 
 TIMEOUT = 4
 LINUX = sys.platform.startswith("linux")
-
-
-class AwaitedCases(Cases):
-    """Cases that are coroutine functions."""
-
-    def awaited(self, *arguments, since=(3, 10), needs=True):
-        """One case, or one for each argument; not before a version of Python, or elsewhere."""
-
-        def add(function):
-            @functools.wraps(function)
-            def run(loop, *argument):
-                coroutine = function(loop, *argument)
-                return loop.run_until_complete(asyncio.wait_for(coroutine, TIMEOUT))
-
-            if sys.version_info >= since and needs:
-                self.each(*arguments)(run) if arguments else self.one(run)
-            return function
-
-        return add
 
 
 class Notes(asyncio.Protocol):

@@ -21,8 +21,8 @@ import tempfile
 import ouroloop
 import pytest
 from network import read_all, until
-from outcome import on_both, stock_loop
-from setups import TIMEOUT, AwaitedCases, address, refusal
+from outcome import AwaitedCases, on_both, stock_loop
+from setups import TIMEOUT, address, refusal
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 

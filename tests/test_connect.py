@@ -13,11 +13,10 @@ import tempfile
 
 import pytest
 from network import until
-from outcome import on_both
+from outcome import AwaitedCases, on_both
 from setups import (
     LINUX,
     Accepted,
-    AwaitedCases,
     Notes,
     address,
     ending,

@@ -8,8 +8,8 @@ import tempfile
 
 import pytest
 from network import until
-from outcome import on_both
-from setups import Accepted, AwaitedCases, Notes, address
+from outcome import AwaitedCases, on_both
+from setups import Accepted, Notes, address
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
 

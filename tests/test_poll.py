@@ -18,15 +18,6 @@ import pytest
 from network import Recorder, connected, until
 
 
-@pytest.fixture
-def pair():
-    a, b = socket.socketpair()
-    a.setblocking(False)
-    b.setblocking(False)
-    with a, b:
-        yield a, b
-
-
 def turn(loop):
     loop.call_soon(loop.stop)
     loop.run_forever()

@@ -13,12 +13,11 @@ import tempfile
 
 import pytest
 from network import until
-from outcome import on_both
+from outcome import AwaitedCases, on_both
 from setups import (
     LINUX,
     TIMEOUT,
     Accepted,
-    AwaitedCases,
     Notes,
     address,
     ending,

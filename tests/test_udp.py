@@ -13,8 +13,7 @@ import sys
 import ouroloop
 import pytest
 from network import until
-from outcome import on_both
-from setups import AwaitedCases
+from outcome import AwaitedCases, on_both
 from udp_peers import Peer, endpoint, plain
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")

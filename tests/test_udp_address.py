@@ -10,8 +10,7 @@ import tempfile
 
 import pytest
 from network import until
-from outcome import on_both
-from setups import AwaitedCases
+from outcome import AwaitedCases, on_both
 from udp_peers import Peer, endpoint, nobody, plain
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")

@@ -4,9 +4,8 @@ import asyncio
 import sys
 
 import pytest
-from network import until
-from outcome import on_both
-from setups import AwaitedCases
+from network import turns, until
+from outcome import AwaitedCases, on_both
 from udp_peers import Peer, clogged, endpoint, nobody, plain
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
@@ -93,10 +92,10 @@ def datagram_received_leaves_the_loop(loop, error):
         for n in range(5):
             sock.sendto(b"%d" % n, transport.get_extra_info("sockname"))
     try:
-        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.run_until_complete(turns(10))
     except (SystemExit, KeyboardInterrupt) as exc:
         protocol.log.append(repr(exc))
-    loop.run_until_complete(asyncio.sleep(0.05))
+    loop.run_until_complete(turns(10))
     transport.close()
     loop.run_until_complete(protocol.lost)
     return protocol.log

@@ -13,23 +13,9 @@ import threading
 import time
 
 import pytest
-from network import Recorder, until
+from network import Recorder, settle, until
 
 pytestmark = pytest.mark.usefixtures("frozen_garbage")
-
-
-@pytest.fixture
-def pair():
-    a, b = socket.socketpair()
-    a.setblocking(False)
-    b.setblocking(False)
-    with a, b:
-        yield a, b
-
-
-async def settle(turns=8):
-    for _ in range(turns):
-        await asyncio.sleep(0.001)
 
 
 async def exchange(loop, a, b, count=1):
