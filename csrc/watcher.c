@@ -101,9 +101,12 @@ cancel_callback(HandleObject *handle)
     return result == NULL ? -1 : 0;
 }
 
+/* The next turn polls, too: the callback may read or send by itself, of which
+   the loop is not told, and it is called again until it has read all. */
 static void
 queue_handle(fd_watcher *self, HandleObject *handle)
 {
+    Loop_poll_next(self->loop);
     if (Ready_push(&self->loop->ready, READY_HANDLE, (PyObject *)handle, NULL,
                    NULL) < 0) {
         Loop_report(self->loop, "Cannot queue the callback of a descriptor",

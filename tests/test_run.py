@@ -294,10 +294,40 @@ async def watch(loop, then):
         loop.remove_writer(a)
 
 
+async def watch_on(loop, then):
+    """The callback is called in each turn."""
+    called = []
+    a, b = socket.socketpair()
+    with a, b:
+        await then(lambda: loop.add_writer(a, called.append, 1), lambda: len(called) > 3, turns=5)
+        loop.remove_writer(a)
+
+
+async def send_in_a_callback(loop, then):
+    """By a socket of which the loop does not know."""
+    called = []
+    a, b = socket.socketpair()
+    with a, b:
+        loop.add_reader(b, called.append, 1)
+        await then(lambda: loop.add_writer(a, a.send, b"data"), lambda: called)
+        loop.remove_writer(a)
+        loop.remove_reader(b)
+
+
 @pytest.mark.parametrize("loop_type", [asyncio.SelectorEventLoop, ouroloop.Loop])
 @pytest.mark.parametrize(
     "way",
-    [stream_write, stream_write_eof, stream_close, stream_write_to_a_task, datagram, pipe, watch],
+    [
+        stream_write,
+        stream_write_eof,
+        stream_close,
+        stream_write_to_a_task,
+        datagram,
+        pipe,
+        watch,
+        watch_on,
+        send_in_a_callback,
+    ],
 )
 def test_what_is_sent_arrives_in_the_next_turn_of_a_busy_loop(loop_type, way):
     """A loop with work ready does not look for I/O in each turn, but does after it sent."""
