@@ -164,6 +164,18 @@ Transport_learn_sockname(TransportObject *self)
     }
 }
 
+bool
+Socket_has_own(module_state *state, PyObject *sock, PyObject *const *names)
+{
+    for (; *names != NULL; names++) {
+        if (_PyType_Lookup(Py_TYPE(sock), *names) !=
+            _PyType_Lookup((PyTypeObject *)state->SocketType, *names)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 PyObject *
 Transport_get_socket(TransportObject *self)
 {

@@ -375,11 +375,18 @@ Loop__start_serving(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
          ARG(backlog), ARG(ssl_handshake_timeout), ARG(ssl_shutdown_timeout),
          ARG(context)}};
     PyObject *given[8];
-    PyTypeObject *type = self->state->ListenerType;
+    module_state *state = self->state;
+    PyTypeObject *type = state->ListenerType;
     long backlog = 100;
 
     if (parse_args(self->state, &spec, args, nargs, kwnames, given) < 0) {
         return NULL;
+    }
+    /* What accepts in a way of its own must be asked for each connection. */
+    if (_PyType_Lookup(Py_TYPE(given[1]), state->str_accept) !=
+        _PyType_Lookup((PyTypeObject *)state->socket, state->str_accept)) {
+        return call_stock_loop(state, (PyObject *)self, spec.function, args,
+                               nargs, kwnames);
     }
     if (given[4] != NULL) {
         backlog = PyLong_AsLong(given[4]);

@@ -104,10 +104,12 @@
     X(resume_writing)                                                      \
     X(send)                                                                \
     X(sendfile)                                                            \
+    X(sendmsg)                                                             \
     X(sendto)                                                              \
     X(server)                                                              \
     X(set_result)                                                          \
     X(setblocking)                                                         \
+    X(shutdown)                                                            \
     X(sock)                                                                \
     X(socket)                                                              \
     X(sockname)                                                            \

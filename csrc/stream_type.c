@@ -359,13 +359,22 @@ Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
         Fds_ensure_free(self, given[0]) < 0) {
         return NULL;
     }
+    module_state *state = self->state;
+    PyObject *const names[] = {state->str_recv,     state->str_recv_into,
+                               state->str_send,     state->str_sendmsg,
+                               state->str_shutdown, NULL};
+    /* A class with a way of its own to send or to receive must be asked. */
+    if (!Socket_has_own(state, given[0], names)) {
+        return call_stock_loop(state, (PyObject *)self, spec.function, args,
+                               nargs, kwnames);
+    }
     for (int i = 2; i < 6; i++) {
         if (given[i] == Py_None) {
             given[i] = NULL;
         }
     }
     int fd = PyObject_AsFileDescriptor(given[0]);
-    if (fd < 0 || set_nodelay(self->state, given[0], fd) < 0) {
+    if (fd < 0 || set_nodelay(state, given[0], fd) < 0) {
         return NULL;
     }
     transport_origin from = {

@@ -185,6 +185,14 @@ Loop__make_datagram_transport(LoopObject *self, PyObject *const *args,
         Fds_ensure_free(self, given[0]) < 0) {
         return NULL;
     }
+    module_state *state = self->state;
+    PyObject *const names[] = {state->str_recvfrom, state->str_send,
+                               state->str_sendto, NULL};
+    /* A class with a way of its own to send or to receive must be asked. */
+    if (!Socket_has_own(state, given[0], names)) {
+        return call_stock_loop(state, (PyObject *)self, spec.function, args,
+                               nargs, kwnames);
+    }
     for (int i = 2; i < 5; i++) {
         if (given[i] == Py_None) {
             given[i] = NULL;
@@ -195,7 +203,7 @@ Loop__make_datagram_transport(LoopObject *self, PyObject *const *args,
     if (fd < 0 || has_address < 0) {
         return NULL;
     }
-    PyTypeObject *type = self->state->DatagramTransportType;
+    PyTypeObject *type = state->DatagramTransportType;
     DatagramObject *transport = (DatagramObject *)type->tp_alloc(type, 0);
     if (transport == NULL) {
         return NULL;

@@ -447,6 +447,42 @@ def test_tls(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_socket_that_accepts_in_a_way_of_its_own(loop, secure):
+    accepted = []
+
+    class Listening(socket.socket):
+        def accept(self):
+            sock, peername = super().accept()
+            accepted.append(peername)
+            return sock, peername
+
+    async def main():
+        contexts = tls_contexts()
+        server_options, client_options = (
+            ({"ssl": contexts[0]}, {"ssl": contexts[1], "server_hostname": "localhost"})
+            if secure
+            else ({}, {})
+        )
+        protocols = []
+        sock = Listening()
+        sock.bind(("127.0.0.1", 0))
+        server = await loop.create_server(lambda: Accepted(protocols), sock=sock, **server_options)
+        transport, protocol = await loop.create_connection(
+            Recorder, *address(server), **client_options
+        )
+        transport.write(b"there")
+        await until(lambda: protocols and protocols[0].data == b"there")
+        assert accepted == [transport.get_extra_info("sockname")]
+        transport.close()
+        await protocols[0].lost
+        protocols[0].transport.close()
+        await protocol.lost
+        await stop(server)
+
+    loop.run_until_complete(main())
+
+
 def test_no_tls_where_it_is_expected(loop, reports):
     async def main():
         protocols = []

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from network import Recorder, connected, read_all, turns, until
+from ouroloop import _core
+from tls_peer import HOST, client_context, server_context
 
 
 def test_write_takes_bytes_only(loop):
@@ -302,5 +304,139 @@ def test_write_and_writelines_by_keyword(loop):
                 for args, keywords in (((), {}), ((b"a", b"b"), {}), ((), {"nothing": b"a"})):
                     with pytest.raises(TypeError, match="argument"):
                         method(*args, **keywords)
+
+    loop.run_until_complete(main())
+
+
+class Noting(socket.socket):
+    """Does all itself, and says what."""
+
+    calls = ()
+
+    def recv(self, *args):
+        self.calls.append("recv")
+        return super().recv(*args)
+
+    def recv_into(self, *args):
+        self.calls.append("recv_into")
+        return super().recv_into(*args)
+
+    def send(self, *args):
+        self.calls.append("send")
+        return super().send(*args)
+
+    def sendmsg(self, *args):
+        self.calls.append("send")
+        return super().sendmsg(*args)
+
+    def shutdown(self, *args):
+        self.calls.append("shutdown")
+        return super().shutdown(*args)
+
+
+class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint):
+        self.buffer = bytearray(100)
+        return self.buffer
+
+    def buffer_updated(self, nbytes):
+        self.data_received(bytes(self.buffer[:nbytes]))
+
+
+@pytest.mark.parametrize(
+    ("factory", "reads"), [(Recorder, "recv"), (BufferedRecorder, "recv_into")]
+)
+def test_a_socket_with_methods_of_its_own_is_asked(loop, pair, factory, reads):
+    a, peer = pair
+    sock = Noting(fileno=a.detach())
+    sock.calls = []
+
+    async def main():
+        transport, protocol = await loop.create_connection(factory, sock=sock)
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"there")
+        assert await loop.sock_recv(peer, 9) == b"there"
+        peer.send(b"back")
+        await until(lambda: protocol.data == b"back")
+        transport.write_eof()
+        assert await loop.sock_recv(peer, 9) == b""
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            loop.add_reader(sock, print)
+        transport.close()
+        assert await protocol.lost is None
+        assert sock.fileno() == -1
+
+    peer.setblocking(False)
+    loop.run_until_complete(main())
+    assert sock.calls == ["send", reads, "shutdown"]
+
+
+def test_streams_on_a_socket_with_methods_of_its_own(loop, pair):
+    a, peer = pair
+    sock = Noting(fileno=a.detach())
+    sock.calls = []
+
+    async def main():
+        reader, writer = await asyncio.open_connection(sock=sock)
+        peer.send(b"a line\nrest")
+        assert await reader.readline() == b"a line\n"
+        writer.write(b"x" * 1_000_000)
+        received, _ = await asyncio.gather(
+            asyncio.to_thread(read_so_much, peer, 1_000_000), writer.drain()
+        )
+        assert received == b"x" * 1_000_000
+        peer.shutdown(socket.SHUT_WR)
+        assert await reader.read() == b"rest"
+        writer.close()
+        await writer.wait_closed()
+
+    loop.run_until_complete(main())
+    assert set(sock.calls) == {"send", "recv"}
+
+
+def read_so_much(sock, size):
+    sock.setblocking(True)
+    data = b""
+    while len(data) < size:
+        data += sock.recv(size)
+    return data
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_tls_on_a_socket_with_methods_of_its_own(loop, pair, side):
+    a, b = pair
+    sock = Noting(fileno=a.detach())
+    sock.calls = []
+
+    async def main():
+        ends = (sock, b) if side == "client" else (b, sock)
+        as_server = loop.connect_accepted_socket(Recorder, ends[1], ssl=server_context())
+        as_client = loop.create_connection(
+            Recorder, sock=ends[0], ssl=client_context(), server_hostname=HOST
+        )
+        (here, there), (far, peer) = await asyncio.gather(as_client, as_server)
+        here.write(b"x" * 100_000)
+        await until(lambda: len(peer.data) == 100_000)
+        far.write(b"back")
+        await until(lambda: there.data == b"back")
+        here.close()
+        assert await there.lost is None
+        await peer.lost
+        far.close()
+
+    for end in (sock, b):
+        end.setblocking(False)
+    loop.run_until_complete(main())
+    assert {"recv", "send"} <= {call.removesuffix("_into") for call in sock.calls}
+
+
+def test_a_socket_with_nothing_of_its_own(loop, pair):
+    class Named(socket.socket):
+        name = "mine"
+
+    async def main():
+        transport, _ = await loop.create_connection(Recorder, sock=Named(fileno=pair[0].detach()))
+        assert type(transport) is _core.StreamTransport
+        transport.abort()
 
     loop.run_until_complete(main())

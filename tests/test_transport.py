@@ -576,10 +576,13 @@ def test_descriptors_that_are_used_again(loop):
                 fd = transport._sock_fd
             assert loop._open_handles() == []
             # Now a file's, which cannot be watched; a watcher's; a pipe's.
+            renumber(socket.socket(socket.AF_UNIX).detach(), fd)
+            sock = socket.socket(fileno=fd)
             renumber(os.open(os.devnull, os.O_RDONLY), fd)
             try:
                 with pytest.raises(OSError, match=r"perm|EPERM"):
-                    loop._make_socket_transport(Number(fd), Recorder())
+                    loop._make_socket_transport(sock, Recorder())
+                sock.detach()
                 with pytest.raises(OSError, match=r"perm|EPERM"):
                     loop.add_reader(fd, print)
             finally:
@@ -601,15 +604,6 @@ def renumber(fd, wanted):
     if fd != wanted:
         os.dup2(fd, wanted)
         os.close(fd)
-
-
-class Number:
-    """Has nothing but a descriptor."""
-
-    family, type, proto = socket.AF_INET, socket.SOCK_STREAM, 0
-
-    def __init__(self, fd):
-        self.fileno = lambda: fd
 
 
 def test_closing_the_loop_closes_what_is_open():

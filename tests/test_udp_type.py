@@ -6,6 +6,7 @@ import socket
 import weakref
 
 import pytest
+from network import until
 from ouroloop import _core
 from udp_peers import Peer, endpoint, nobody, plain
 
@@ -174,5 +175,30 @@ def test_an_unknown_family_goes_through_the_socket(loop):
             while len(protocol.log) < 2:
                 await asyncio.sleep(0.001)
             assert protocol.log[1] == (True, (0, 0))
+
+    loop.run_until_complete(main())
+
+
+def test_a_socket_with_methods_of_its_own_is_asked(loop):
+    """As those of proxies are, which put an address of their own before each datagram."""
+
+    class Wrapping(socket.socket):
+        def sendto(self, data, address):
+            return super().sendto(b"to:" + data, address)
+
+        def recvfrom(self, size):
+            data, address = super().recvfrom(size)
+            return b"from:" + data, address
+
+    async def main():
+        sock = Wrapping(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        async with endpoint(sock=sock) as (transport, protocol):
+            with plain() as peer:
+                transport.sendto(b"x", peer.getsockname())
+                assert peer.recv(9) == b"to:x"
+                peer.sendto(b"y", sock.getsockname())
+                await until(lambda: ("datagram", b"from:y") in protocol.log)
+        assert sock.fileno() == -1
 
     loop.run_until_complete(main())

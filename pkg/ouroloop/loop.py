@@ -199,9 +199,8 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         ssl_protocol = TlsProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        self._make_socket_transport(
-            rawsock, ssl_protocol, extra=extra, server=server, context=context
-        )
+        keywords: dict[str, Any] = {} if context is None else {"context": context}
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, **keywords)
         return ssl_protocol._app_transport
 
     start_tls = start_tls

@@ -34,12 +34,6 @@ EXPECTED = (
         "counts the descriptors of the selector loop's self-pipe, which libuv's loop does not have",
     ),
     Entry(
-        "test_sslproto",
-        "SslProtoHandshakeTests.test_connection_lost_when_busy",
-        ((3, 13), (3, 14), (3, 15)),
-        "gives a mock in place of a socket to the private _make_socket_transport",
-    ),
-    Entry(
         "test_ssl",
         "TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
         ((3, 14), (3, 15)),
@@ -59,20 +53,8 @@ EXPECTED_APART = (
         )
         for test in (
             "test_create_connection_bluetooth",
-            "test_create_connection_ip_addr",
-            "test_create_connection_ipv6_scope",
-            "test_create_connection_no_inet_pton",
-            "test_create_connection_service_name",
-            "test_create_datagram_endpoint_ip_addr",
             "test_create_datagram_endpoint_no_addrinfo",
-            "test_create_server_soreuseport_only_defined",
         )
-    ),
-    Entry(
-        "test_base_events",
-        "BaseEventLoopTests.test_create_connection_happy_eyeballs*",
-        ((3, 15),),
-        "puts mocks in place of the socket module and of its own loop's sock_connect",
     ),
     Entry(
         "test_base_events",
