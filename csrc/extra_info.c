@@ -165,7 +165,7 @@ Transport_learn_sockname(TransportObject *self)
 }
 
 bool
-Socket_has_own(module_state *state, PyObject *sock, PyObject *const *names)
+Socket_is_plain(module_state *state, PyObject *sock, PyObject *const *names)
 {
     for (; *names != NULL; names++) {
         if (_PyType_Lookup(Py_TYPE(sock), *names) !=

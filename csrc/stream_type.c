@@ -364,7 +364,7 @@ Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
                                state->str_send,     state->str_sendmsg,
                                state->str_shutdown, NULL};
     /* A class with a way of its own to send or to receive must be asked. */
-    if (!Socket_has_own(state, given[0], names)) {
+    if (!Socket_is_plain(state, given[0], names)) {
         return call_stock_loop(state, (PyObject *)self, spec.function, args,
                                nargs, kwnames);
     }

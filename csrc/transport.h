@@ -233,10 +233,10 @@ PyObject *Transport_get_socket(TransportObject *self);
 PyObject *Transport_extra_info(TransportObject *self, PyObject *name);
 /* The dict of all of it.  New.  Runs Python. */
 PyObject *Transport_all_extra_info(TransportObject *self);
-/* Are these methods, up to a NULL, the socket module's own?  Then a system
-   call does the same as they do. */
-bool Socket_has_own(module_state *state, PyObject *sock,
-                    PyObject *const *names);
+/* Are these methods, up to a NULL, the socket module's own in its class?  Then
+   a system call does the same as they do. */
+bool Socket_is_plain(module_state *state, PyObject *sock,
+                     PyObject *const *names);
 
 /* transport.c -- what all transports share.  Where an int is returned, -1
    comes only with an exception that must leave run_forever(); others have

@@ -189,7 +189,7 @@ Loop__make_datagram_transport(LoopObject *self, PyObject *const *args,
     PyObject *const names[] = {state->str_recvfrom, state->str_send,
                                state->str_sendto, NULL};
     /* A class with a way of its own to send or to receive must be asked. */
-    if (!Socket_has_own(state, given[0], names)) {
+    if (!Socket_is_plain(state, given[0], names)) {
         return call_stock_loop(state, (PyObject *)self, spec.function, args,
                                nargs, kwnames);
     }
