@@ -648,17 +648,20 @@ def test_made_again_for_another_loop():
         return 5
 
     for other in (stock_loop(), ouroloop.new_event_loop()):
-        reports = []
-        other.set_exception_handler(lambda loop, context, to=reports: to.append(context))
-        first = ouroloop.new_event_loop()
+        first, reports = ouroloop.new_event_loop(), []
+        for each in (first, other):
+            each.set_exception_handler(lambda loop, context, to=reports: to.append(context))
         task = first.create_task(nothing())
         coro = task.get_coro()
         ouroloop.Task.__init__(task, nothing(), loop=other)
         run_callbacks(first)
-        assert task.result() == 5
-        # What the other loop had to do is done.
+        # It does the step, and the other finds it done; since 3.14 it refuses.
+        done_by_first = sys.version_info < (3, 14)
+        assert task.done() == done_by_first
         run_callbacks(other)
-        assert [type(each["exception"]) for each in reports] == [asyncio.InvalidStateError]
+        assert task.result() == 5
+        if done_by_first:
+            assert [type(each["exception"]) for each in reports] == [asyncio.InvalidStateError]
         coro.close()
         del task
         first.close()
