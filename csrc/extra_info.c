@@ -164,16 +164,34 @@ Transport_learn_sockname(TransportObject *self)
     }
 }
 
-bool
-Socket_is_plain(module_state *state, PyObject *sock, PyObject *const *names)
+/* Has the socket itself attributes of these names, or a way of its own to look
+   for them? */
+static bool
+is_shadowed(PyObject *sock, PyObject *const *names)
 {
-    for (; *names != NULL; names++) {
-        if (_PyType_Lookup(Py_TYPE(sock), *names) !=
-            _PyType_Lookup((PyTypeObject *)state->SocketType, *names)) {
+    PyObject *dict = PyObject_GenericGetDict(sock, NULL);
+    bool shadowed = Py_TYPE(sock)->tp_getattro != PyObject_GenericGetAttr;
+
+    PyErr_Clear(); /* of a class whose instances have none */
+    for (; dict != NULL && !shadowed && *names != NULL; names++) {
+        shadowed = PyDict_GetItemWithError(dict, *names) != NULL;
+    }
+    Py_XDECREF(dict);
+    return shadowed;
+}
+
+bool
+Socket_is_plain(module_state *state, PyObject *sock, PyObject *type,
+                PyObject *const *names)
+{
+    for (PyObject *const *name = names; *name != NULL; name++) {
+        if (_PyType_Lookup(Py_TYPE(sock), *name) !=
+            _PyType_Lookup((PyTypeObject *)type, *name)) {
             return false;
         }
     }
-    return true;
+    return (PyObject *)Py_TYPE(sock) == state->socket ||
+        !is_shadowed(sock, names);
 }
 
 PyObject *

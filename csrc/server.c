@@ -377,14 +377,14 @@ Loop__start_serving(LoopObject *self, PyObject *const *args, Py_ssize_t nargs,
     PyObject *given[8];
     module_state *state = self->state;
     PyTypeObject *type = state->ListenerType;
+    PyObject *const names[] = {state->str_accept, NULL};
     long backlog = 100;
 
     if (parse_args(self->state, &spec, args, nargs, kwnames, given) < 0) {
         return NULL;
     }
     /* What accepts in a way of its own must be asked for each connection. */
-    if (_PyType_Lookup(Py_TYPE(given[1]), state->str_accept) !=
-        _PyType_Lookup((PyTypeObject *)state->socket, state->str_accept)) {
+    if (!Socket_is_plain(state, given[1], state->socket, names)) {
         return call_stock_loop(state, (PyObject *)self, spec.function, args,
                                nargs, kwnames);
     }

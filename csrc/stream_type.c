@@ -363,8 +363,8 @@ Loop__make_socket_transport(LoopObject *self, PyObject *const *args,
     PyObject *const names[] = {state->str_recv,     state->str_recv_into,
                                state->str_send,     state->str_sendmsg,
                                state->str_shutdown, NULL};
-    /* A class with a way of its own to send or to receive must be asked. */
-    if (!Socket_is_plain(state, given[0], names)) {
+    /* What sends or receives in a way of its own must be asked. */
+    if (!Socket_is_plain(state, given[0], state->SocketType, names)) {
         return call_stock_loop(state, (PyObject *)self, spec.function, args,
                                nargs, kwnames);
     }

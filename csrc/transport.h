@@ -233,9 +233,9 @@ PyObject *Transport_get_socket(TransportObject *self);
 PyObject *Transport_extra_info(TransportObject *self, PyObject *name);
 /* The dict of all of it.  New.  Runs Python. */
 PyObject *Transport_all_extra_info(TransportObject *self);
-/* Are these methods, up to a NULL, the socket module's own in its class?  Then
-   a system call does the same as they do. */
-bool Socket_is_plain(module_state *state, PyObject *sock,
+/* Are these methods, up to a NULL, those of that type of the socket module's?
+   Then a system call does the same as they do. */
+bool Socket_is_plain(module_state *state, PyObject *sock, PyObject *type,
                      PyObject *const *names);
 
 /* transport.c -- what all transports share.  Where an int is returned, -1

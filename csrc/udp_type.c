@@ -188,8 +188,8 @@ Loop__make_datagram_transport(LoopObject *self, PyObject *const *args,
     module_state *state = self->state;
     PyObject *const names[] = {state->str_recvfrom, state->str_send,
                                state->str_sendto, NULL};
-    /* A class with a way of its own to send or to receive must be asked. */
-    if (!Socket_is_plain(state, given[0], names)) {
+    /* What sends or receives in a way of its own must be asked. */
+    if (!Socket_is_plain(state, given[0], state->SocketType, names)) {
         return call_stock_loop(state, (PyObject *)self, spec.function, args,
                                nargs, kwnames);
     }

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import errno
 import fcntl
+import functools
 import logging
 import os
 import resource
@@ -447,15 +448,18 @@ def test_tls(loop):
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("where", ["class", "instance"])
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_socket_that_accepts_in_a_way_of_its_own(loop, secure):
+def test_a_socket_that_accepts_in_a_way_of_its_own(loop, secure, where):
     accepted = []
 
+    def accept(sock):
+        connection, peername = socket.socket.accept(sock)
+        accepted.append(peername)
+        return connection, peername
+
     class Listening(socket.socket):
-        def accept(self):
-            sock, peername = super().accept()
-            accepted.append(peername)
-            return sock, peername
+        """Has room for attributes."""
 
     async def main():
         contexts = tls_contexts()
@@ -466,6 +470,10 @@ def test_a_socket_that_accepts_in_a_way_of_its_own(loop, secure):
         )
         protocols = []
         sock = Listening()
+        if where == "class":
+            Listening.accept = accept
+        else:
+            sock.accept = functools.partial(accept, sock)
         sock.bind(("127.0.0.1", 0))
         server = await loop.create_server(lambda: Accepted(protocols), sock=sock, **server_options)
         transport, protocol = await loop.create_connection(

@@ -371,6 +371,47 @@ def test_a_socket_with_methods_of_its_own_is_asked(loop, pair, factory, reads):
     assert sock.calls == ["send", reads, "shutdown"]
 
 
+@pytest.mark.parametrize("way", ["instance", "__getattribute__"])
+def test_a_socket_whose_methods_are_not_in_its_class(loop, pair, way):
+    a, peer = pair
+    calls = []
+
+    class Open(socket.socket):
+        """Has room for attributes."""
+
+    class Asking(socket.socket):
+        def __getattribute__(self, name):
+            if name in ("recv", "send"):
+                calls.append(name)
+            return super().__getattribute__(name)
+
+    def noting(name):
+        method = getattr(sock, name)
+
+        def call(*args):
+            calls.append(name)
+            return method(*args)
+
+        return call
+
+    sock = (Open if way == "instance" else Asking)(fileno=a.detach())
+    if way == "instance":
+        sock.recv, sock.send = noting("recv"), noting("send")
+
+    async def main():
+        transport, protocol = await loop.create_connection(Recorder, sock=sock)
+        transport.write(b"there")
+        assert await loop.sock_recv(peer, 9) == b"there"
+        peer.send(b"back")
+        await until(lambda: protocol.data == b"back")
+        transport.close()
+        assert await protocol.lost is None
+
+    peer.setblocking(False)
+    loop.run_until_complete(main())
+    assert calls == ["send", "recv"]
+
+
 def test_streams_on_a_socket_with_methods_of_its_own(loop, pair):
     a, peer = pair
     sock = Noting(fileno=a.detach())

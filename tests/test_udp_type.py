@@ -1,6 +1,7 @@
 """csrc/udp_type.c: what Python sees of a datagram transport."""
 
 import asyncio
+import functools
 import gc
 import socket
 import weakref
@@ -179,19 +180,27 @@ def test_an_unknown_family_goes_through_the_socket(loop):
     loop.run_until_complete(main())
 
 
-def test_a_socket_with_methods_of_its_own_is_asked(loop):
+@pytest.mark.parametrize("where", ["class", "instance"])
+def test_a_socket_with_methods_of_its_own_is_asked(loop, where):
     """As those of proxies are, which put an address of their own before each datagram."""
 
-    class Wrapping(socket.socket):
-        def sendto(self, data, address):
-            return super().sendto(b"to:" + data, address)
+    def sendto(sock, data, address):
+        return socket.socket.sendto(sock, b"to:" + data, address)
 
-        def recvfrom(self, size):
-            data, address = super().recvfrom(size)
-            return b"from:" + data, address
+    def recvfrom(sock, size):
+        data, address = socket.socket.recvfrom(sock, size)
+        return b"from:" + data, address
+
+    class Wrapping(socket.socket):
+        """Has room for attributes."""
 
     async def main():
         sock = Wrapping(socket.AF_INET, socket.SOCK_DGRAM)
+        if where == "class":
+            Wrapping.sendto, Wrapping.recvfrom = sendto, recvfrom
+        else:
+            sock.sendto = functools.partial(sendto, sock)
+            sock.recvfrom = functools.partial(recvfrom, sock)
         sock.bind(("127.0.0.1", 0))
         async with endpoint(sock=sock) as (transport, protocol):
             with plain() as peer:
