@@ -3,8 +3,9 @@
 import asyncio
 import collections
 import ctypes
+import functools
 import os
-from asyncio import base_events
+from asyncio import base_events, futures
 
 StockTask = asyncio.tasks._CTask
 
@@ -16,9 +17,25 @@ NEW = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p, cty
 METHOD = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)
 
 
+@functools.cache
+def kind_and_name(cls):
+    """What a class counts as: its kind, and the name of asyncio's class or ours that it is of."""
+    kind = (
+        "loops"
+        if issubclass(cls, asyncio.AbstractEventLoop)
+        else "tasks"
+        if issubclass(cls, asyncio.tasks._PyTask | StockTask)
+        else "futures"
+    )
+    packages = ("asyncio", "_asyncio", "ouroloop")
+    base = next(base for base in cls.__mro__ if base.__module__.partition(".")[0] in packages)
+    return kind, f"{base.__module__}.{base.__qualname__}"
+
+
 class Made:
     """How many objects of each kind ("loops", "tasks", "futures") and type were made.
 
+    Those of a test's own subclass count as of the type that it is derived from.
     `path`: a file that gets a line for each instead, for processes that come to no orderly end.
     """
 
@@ -28,14 +45,7 @@ class Made:
         self._hooks = []
 
     def add(self, cls, number=1):
-        kind = (
-            "loops"
-            if issubclass(cls, asyncio.AbstractEventLoop)
-            else "tasks"
-            if issubclass(cls, asyncio.tasks._PyTask | StockTask)
-            else "futures"
-        )
-        name = f"{cls.__module__}.{cls.__qualname__}"
+        kind, name = kind_and_name(cls)
         if self._file is None:
             self.counts[kind, name] += number
         else:
@@ -55,6 +65,16 @@ class Made:
             self.add(type(loop))
 
         base_events.BaseEventLoop.__init__ = __init__
+
+    def watch_python_types(self):
+        """Count what is made of asyncio's Future and Task in Python, which its C types replace."""
+
+        # Not __init__(): futures show where they were made.
+        def __new__(cls, *args, **kwargs):
+            self.add(cls)
+            return object.__new__(cls)
+
+        futures._PyFuture.__new__ = __new__
 
     def watch_calls(self, *types):
         """Count what is made by calling one of these C types, or a subclass made later.

@@ -24,12 +24,41 @@ BESIDE = {
     "test_coroutines": ("*",),
     "test_logging": ("*askName*",),
     "test_pdb": ("*corout*", "*async*", "*await*"),
-    "test_external_inspection": ("*async*", "TestSelfStackTrace.*"),
+    "test_external_inspection": (
+        "*async*",
+        "*await*",
+        "*corout*",
+        "*task_name*",
+        "TestSelfStackTrace.*",
+    ),
 }
+if sys.version_info >= (3, 12):
+    # A record has its task's name only since then.
+    BESIDE["test_logging"] += ("LogRecordTest.test_optional",)
 PACKAGES = ("test.test_asyncio", "test.test_unittest", "unittest.test", "test")
 
 # Their tests start programs with loops of their own.
-WITH_CHILDREN = ("test_pdb", "test_external_inspection")
+WITH_CHILDREN = ("test_events", "test_pdb", "test_external_inspection")
+
+# They test asyncio's Future and Task in Python, beside those in C that ours replace.
+WITH_PYTHON_TYPES = (
+    "test_eager_task_factory",
+    "test_events",
+    "test_free_threading",
+    "test_futures",
+    "test_futures2",
+    "test_graph",
+    "test_tasks",
+)
+# They build some loops on asyncio's base classes, mostly one with a clock that a test sets.
+WITH_TEST_LOOPS = (
+    "test_base_events",
+    "test_futures",
+    "test_queues",
+    "test_subprocess",
+    "test_tasks",
+    "test_unix_events",
+)
 
 # These first, so that no other process waits for the end of one of them.
 LONGEST = (

@@ -55,6 +55,7 @@ class Swap:
     def install(self):
         """Make every public way to a loop, a Task or a Future lead to ours; count from now on."""
         self.made.watch_loops()
+        self.made.watch_python_types()
         self.made.watch_calls(*{StockTask, StockFuture, self.Task, self.Future})
         if self.Future is not StockFuture:
             self.made.watch_method(self.Loop.create_future)

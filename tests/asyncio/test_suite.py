@@ -1,7 +1,9 @@
 """The interpreter's own asyncio tests, module by module, on ouroloop (see run.py)."""
 
+import ast
 import concurrent.futures
 import faulthandler
+import importlib.util
 import json
 import os
 import sys
@@ -96,6 +98,79 @@ def test_an_entry_whose_test_passes_is_a_failure(monkeypatch):
     assert verdict.unexpected == {}
 
 
+@pytest.mark.parametrize(
+    ("outcome", "on_asyncio", "group"),
+    [
+        ("fail", "ok", "unexpected"),
+        ("fail", "error", "machine"),
+        ("hang", "hang", "unexpected"),
+        ("crash", "crash", "unexpected"),
+        ("skip", "ok", "unexpected"),
+        ("skip", "skip", None),
+        ("ok", "ok", None),
+    ],
+)
+def test_what_asyncio_does_in_the_same_harness(outcome, on_asyncio, group, monkeypatch):
+    test_id = "test.test_asyncio.test_locks.Tests.test_a"
+    control = run.ModuleRun("test_locks", {test_id: (on_asyncio, "of the control")})
+    monkeypatch.setattr(run, "run_module", lambda *args, **options: control)
+    verdict = run.judge(run.ModuleRun("test_locks", {test_id: (outcome, "text")}), whole=False)
+    groups = {"unexpected": verdict.unexpected, "machine": verdict.machine}
+    assert [name for name, tests in groups.items() if tests] == ([group] if group else [])
+    assert verdict.ok is (group != "unexpected")
+
+
+def test_a_crash_is_not_what_the_table_expects(monkeypatch):
+    entry = expected.Entry("test_locks", "Tests.test_a", (sys.version_info[:2],), "private")
+    monkeypatch.setattr(expected, "EXPECTED", (entry,))
+    monkeypatch.setattr(run, "run_module", lambda *args, **options: run.ModuleRun("test_locks"))
+    for outcome, is_expected in (("fail", True), ("hang", True), ("crash", False)):
+        outcomes = {"test.test_asyncio.test_locks.Tests.test_a": (outcome, "text")}
+        verdict = run.judge(run.ModuleRun("test_locks", outcomes), whole=False)
+        assert verdict.ok is is_expected, outcome
+        assert bool(verdict.expected) is is_expected
+
+
+def cases_about_asyncio(path):
+    """The short names of a file's tests whose source names asyncio."""
+    with open(path) as file:
+        source = file.read()
+
+    def find(node, prefix):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef):
+                yield from find(child, f"{child.name}.")
+            elif isinstance(child, ast.FunctionDef):
+                text = ast.get_source_segment(source, child)
+                if child.name.startswith("test") and "asyncio" in text:
+                    yield prefix + child.name
+            elif isinstance(child, ast.If):
+                yield from find(child, prefix)
+
+    return list(find(ast.parse(source), ""))
+
+
+@pytest.mark.parametrize("module", modules.BESIDE)
+def test_no_test_about_asyncio_is_left_out(module):
+    if not modules.find(module):
+        pytest.skip(f"this Python has no {module}")
+    names = cases_about_asyncio(importlib.util.find_spec(modules.find(module)).origin)
+    assert [name for name in names if not modules.is_chosen(module, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["test_locks", "-k", "nothing"], "no test ran"),
+        (["test_no_such_module"], "start of the process"),
+    ],
+)
+def test_a_run_without_tests_fails(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    assert run.main() == 1
+    assert message in capsys.readouterr().out
+
+
 @pytest.fixture
 def worker_with(tmp_path, monkeypatch):
     """worker_with(text) has each worker process run this text as it starts."""
@@ -111,8 +186,7 @@ def worker_with(tmp_path, monkeypatch):
 
 def test_counts_tell_that_the_swap_is_real():
     result = run.run_module("test_locks")
-    made = {name.partition(".")[0] for kind, name in result.made}
-    assert made <= {"ouroloop", "test"}
+    assert {name.partition(".")[0] for kind, name in result.made} == {"ouroloop"}
     for kind, name in (
         ("loops", "ouroloop.loop.Loop"),
         ("tasks", "ouroloop.Task"),
@@ -143,11 +217,53 @@ def test_a_swap_undone_is_a_failure(module, undone, lines, worker_with):
     names = "".join(f"swap.Swap.{name} = lambda self: None\n" for name in undone)
     worker_with(f"import sys; sys.path.insert(0, {HERE!r}); import swap\n{names}")
     result = run.run_module(module)
-    assert not result.failures()
+    assert not result.count(*run.FAILED)
     verdict = run.judge(result)
     assert not verdict.ok
     for line in lines:
         assert any(line in made for made in verdict.made), (line, verdict.made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "module", "wrong"),
+    [
+        ("futures", "asyncio.futures._PyFuture(loop=loop)", "test_locks", True),
+        ("futures", "asyncio.futures._PyFuture(loop=loop)", "test_futures", False),
+        ("futures", "type('F', (StockFuture,), {})(loop=loop)", "test_futures", True),
+        ("tasks", "asyncio.tasks._PyTask(asyncio.sleep(0), loop=loop)", "test_locks", True),
+        ("tasks", "type('T', (StockTask,), {})(asyncio.sleep(0), loop=loop)", "test_tasks", True),
+        ("loops", "asyncio.unix_events._UnixSelectorEventLoop()", "test_tasks", True),
+        ("loops", "type('L', (stock_loop,), {})()", "test_tasks", True),
+        ("loops", "asyncio.base_events.BaseEventLoop()", "test_locks", True),
+        ("loops", "asyncio.base_events.BaseEventLoop()", "test_tasks", False),
+    ],
+)
+def test_what_is_not_ours_is_found(kind, made, module, wrong, run_python):
+    script = f"""
+import asyncio, sys
+sys.path.insert(0, {HERE!r})
+import swap, json
+from swap import StockFuture, StockTask
+stock_loop = asyncio.SelectorEventLoop
+swapped = swap.Swap("ouroloop", "own")
+swapped.install()
+loop = asyncio.new_event_loop()
+kept = {made}
+if {kind!r} == "tasks":
+    loop.run_until_complete(kept)
+elif {kind!r} == "loops":
+    kept.close()
+print(json.dumps([[*key, count] for key, count in swapped.made.counts.items()]))
+loop.close()
+"""
+    counts = json.loads(run_python(["-c", script]).stdout)
+    # Beside it, one loop and one task of ours.
+    result = run.ModuleRun(module, {"a test": ("ok", "")})
+    result.made.update({(kind, name): count for kind, name, count in counts})
+    result.made["tasks", "ouroloop.Task"] += 1
+    result.made["loops", "ouroloop.loop.Loop"] += 1
+    lines = [line for line in run.judge(result).made if "instead of ours" in line]
+    assert len(lines) == (1 if wrong else 0), result.made
 
 
 def test_programs_that_tests_start_are_swapped_and_counted(tmp_path, monkeypatch, run_python):

@@ -8,6 +8,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 import unittest
@@ -108,6 +109,8 @@ def main():
     short = functools.partial(short_id, args.module)
     os.set_inheritable(args.fd, False)
     faulthandler.enable()
+    # A shell has its background commands ignore Ctrl-C, which some tests send.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     swap = Swap(args.loop, args.types)
     swap.install()
@@ -145,7 +148,6 @@ def main():
     gc.collect()
     gc.freeze()
     reporter = Reporter(args.fd, args.limit, limit_of_expected)
-    reporter.send(event="plan", count=len(tests))
     unittest.TestSuite(tests).run(reporter)
     faulthandler.dump_traceback_later(args.limit, exit=True)
     if made_by_children is not None:
