@@ -2,7 +2,8 @@
 
 With the flag every event loop that asyncio makes is an ouroloop.Loop, whoever
 asks: asyncio.run(), Runner, IsolatedAsyncioTestCase, pytest-asyncio, anyio,
-pytest-aiohttp.  Only a suite that names another loop's class gets that one.
+pytest-aiohttp.  So is asyncio.EventLoop, the name of the default since 3.13;
+only a suite that names another loop's class gets that one.
 
 A module of its own, because pytest imports the plugins of all installed
 distributions: without the flag not even the package is imported.
@@ -15,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    import asyncio
+    import ouroloop
 
 SWITCH = pytest.StashKey["Switch"]()
 COUNT = "ouroloop_loops"
 
 
 class Switch:
-    """Makes asyncio's default policy create ouroloop's loops, and counts them.
+    """Puts ouroloop's loop where asyncio looks for its own, and counts those that are made.
 
-    The policy's class is changed, not the policy: suites reset the policy.
+    The default policy's class is changed, not the policy: suites reset the policy.
     """
 
     def __init__(self) -> None:
@@ -33,18 +34,28 @@ class Switch:
         import ouroloop
 
         self.loops = 0
-        self._new_event_loop = ouroloop.new_event_loop
-        self._policy: Any = asyncio.unix_events._UnixDefaultEventLoopPolicy
-        self._stock_factory = self._policy.__dict__["_loop_factory"]
-        self._policy._loop_factory = staticmethod(self._make_loop)
+        self._replaced: list[tuple[Any, str, Any]] = []
+        self._replace(
+            asyncio.unix_events._UnixDefaultEventLoopPolicy, "_loop_factory", ouroloop.Loop
+        )
+        if hasattr(asyncio, "EventLoop"):
+            self._replace(asyncio, "EventLoop", ouroloop.Loop)
+        init = ouroloop.Loop.__init__
 
-    def _make_loop(self) -> asyncio.AbstractEventLoop:
-        self.loops += 1
-        return self._new_event_loop()
+        def __init__(loop: ouroloop.Loop) -> None:
+            self.loops += 1
+            init(loop)
+
+        self._replace(ouroloop.Loop, "__init__", __init__)
+
+    def _replace(self, owner: Any, name: str, value: object) -> None:
+        self._replaced.append((owner, name, vars(owner)[name]))
+        setattr(owner, name, value)
 
     def undo(self) -> None:
         """Give asyncio its own loop back."""
-        self._policy._loop_factory = self._stock_factory
+        while self._replaced:
+            setattr(*self._replaced.pop())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,6 +28,16 @@ SUITES = {
             async def test_case(self):
                 check(EXPECTED)
     """,
+    "unittest_default": """
+        import unittest
+
+        class Test(unittest.IsolatedAsyncioTestCase):
+            loop_factory = getattr(asyncio, "EventLoop", None)  # since 3.13, the default's name
+
+            async def test_case(self):
+                check(EXPECTED)
+                assert isinstance(asyncio.get_running_loop(), self.loop_factory or object)
+    """,
     "pytest_asyncio": """
         import pytest
 
@@ -61,6 +71,8 @@ SUITES = {
 }
 
 OPTIONS = {
+    # Nothing of ours may warn, though asyncio's policies do since 3.14.
+    "asyncio_run": ["-W", "error", *(f"-pno:{name}" for name in ("aiohttp", "anyio", "asyncio"))],
     "pytest_asyncio": ["-p", "no:aiohttp"],
     "pytest_aiohttp": ["--asyncio-mode=auto"],
     "anyio": ["-p", "no:asyncio", "-p", "no:aiohttp"],
@@ -112,6 +124,31 @@ def test_without_the_flag_the_package_is_not_imported(tmp_path):
     )
     command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "-p", "no:cacheprovider"]
     subprocess.run([*command, "test_it.py"], cwd=tmp_path, timeout=60, check=True)
+
+
+def test_nothing_is_left_behind(tmp_path, run_python):
+    test = "import asyncio\ndef test_run():\n    asyncio.run(asyncio.sleep(0))\n"
+    (tmp_path / "test_it.py").write_text(test)
+    script = """
+import asyncio, ouroloop, pytest
+from asyncio import events, unix_events
+
+def state():
+    # What asyncio.run() has made asyncio ask for its loop is no trace of ours.
+    events._event_loop_policy = None
+    return (
+        getattr(asyncio, "EventLoop", None),
+        vars(unix_events._UnixDefaultEventLoopPolicy)["_loop_factory"],
+        ouroloop.Loop.__init__,
+        type(asyncio.new_event_loop()),
+    )
+
+before = state()
+arguments = ["--ouroloop", "-c", "/dev/null", "-p", "no:cacheprovider", "test_it.py"]
+assert pytest.main(arguments) == 0
+assert state() == before
+"""
+    assert loops_made(run_python(["-c", script], cwd=tmp_path).stdout) == 1
 
 
 def test_loops_of_several_processes_are_counted_together(tmp_path):
