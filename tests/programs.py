@@ -63,19 +63,20 @@ GROUPS = {
     "timers": {
         "sleep": "await sleep({t})",
         "call_later": "loop.call_later({t}, callback)",
-        "call_later_0": "loop.call_later(-{n} % 2, callback)",
+        "call_later_0": "loop.call_later({n} % 2 - 1, callback)",
         "call_at": "loop.call_at(start + {n} % 4 * 3, callback)",
         "call_at_past": "loop.call_at(start - {n} % 3, callback)",
         "cancel_timer": "handles[{n}].cancel()",
         "timer_future": "loop.call_later({t}, futures[{f}].set_result, {n})",
         "timer_cancels": "loop.call_later({t}, tasks[{n}].cancel, 'late')",
         "many_timers": "16 timers with 4 deadlines, half of them cancelled",
+        "sweep_timers": "128 timers with 4 deadlines, most of them cancelled",
         "time": "note(loop.time())",
     },
     "timeouts": {
         "wait_for": "await wait_for(timeout={t}):",
         "wait_for_none": "await wait_for(timeout=None):",
-        "wait_for_0": "await wait_for(timeout={n} % 3 - 1):",
+        "wait_for_0": "await wait_for(timeout=min({n} % 3 - 1, 0)):",
         "wait_for_future": "await wait_for(futures[{f}], {t})",
         "wait_timeout": "await wait(timeout={t}):",
         "as_completed_timeout": "for future in as_completed(timeout={t}): await future, of:",
@@ -189,7 +190,7 @@ if sys.version_info >= (3, 11):
     GROUPS["timeouts"] |= {
         "timeout": "async with timeout({t}):",
         "timeout_none": "async with timeout(None):",
-        "timeout_0": "async with timeout({n} % 3 - 1):",
+        "timeout_0": "async with timeout(min({n} % 3 - 1, 0)):",
         "timeout_at": "async with timeout_at(start + {t}):",
         "reschedule": "async with timeout(None) as scope: scope.reschedule(now + {t}), of:",
     }

@@ -250,7 +250,7 @@ class Statements:
         self.handles.append(self.loop.call_later(self.turns(n), self.callback(name)))
 
     async def do_call_later_0(self, name, n):
-        self.handles.append(self.loop.call_later(-n % 2 - 1, self.callback(name)))
+        self.handles.append(self.loop.call_later(n % 2 - 1, self.callback(name)))
 
     async def do_call_at(self, name, n):
         when = self.begin + n % 4 * 3 if self.virtual else self.begin - 1 - n % 4
@@ -283,6 +283,17 @@ class Statements:
         ]
         for timer in timers[n % 2 :: 2]:
             timer.cancel()
+
+    async def do_sweep_timers(self, name, n):
+        # More than 100: asyncio makes its heap anew then, without those that are cancelled.
+        step = 1 if self.virtual else -1
+        timers = [
+            self.loop.call_at(self.begin + step * (k * 7 % 4), self.callback(f"{name} {k}"))
+            for k in range(128)
+        ]
+        for k, timer in enumerate(timers):
+            if k % (3 + n % 3):
+                timer.cancel()
 
     async def do_time(self, name, n):
         return self.virtual and self.loop.time()

@@ -91,6 +91,7 @@ def test_a_suite_is_compared(tmp_path, capsys):
     ("text", "problem"),
     [
         ("import asyncio, os\ndef test_end():\n    os._exit(1)", "did not come to the end"),
+        (f"{ONE_TEST}def test_end():\n    raise KeyboardInterrupt", "did not come to the end"),
         ("def test_nothing():\n    pass", "were not all its own"),
         (
             f"import asyncio.unix_events\n{ONE_TEST}"
@@ -99,7 +100,7 @@ def test_a_suite_is_compared(tmp_path, capsys):
         ),
         ("def broken(:", "no test passed on stock asyncio"),
     ],
-    ids=["crash", "no-loop", "stock-loop", "syntax"],
+    ids=["crash", "interrupt", "no-loop", "stock-loop", "syntax"],
 )
 def test_a_run_that_proves_nothing_is_a_problem(tmp_path, text, problem):
     _, _, problems = runner.compare(LocalSuite(tmp_path, text), runs=1)

@@ -151,8 +151,8 @@ class Run:
             if entry.get("outcome") == "failed":
                 self.details.setdefault(entry["test"], entry["detail"])
         last = entries[-1] if entries else {}
-        # None: the process ended before pytest did.
-        self.loops = last.get("loops")
+        # None: the process ended before pytest did, or pytest, interrupted, before the last test.
+        self.loops = last["loops"] if last.get("exit") in (0, 1) else None
         self.seconds = seconds
 
 
