@@ -34,15 +34,25 @@ refuse(PyObject *data)
 }
 
 int
-Stream_write(TransportObject *self, PyObject *bytes)
+Stream_write(TransportObject *self, PyObject *bytes, bool more)
 {
+    enum { MAX_GATHERED = 256 * 1024 }; /* bytes per system call */
     int lost = check_write(self, "write") < 0 ? -1 : Transport_is_lost(self);
 
     if (lost != 0) {
         Py_DECREF(bytes);
         return lost < 0 ? -1 : 0;
     }
-    return Stream_queue(self, bytes) < 0 ? -1 : Stream_send_later(self);
+    if (Stream_queue(self, bytes) < 0) {
+        return -1;
+    }
+    if (!more || self->writing || !self->loop->collecting ||
+        self->unsent >= MAX_GATHERED) {
+        return Stream_send_later(self);
+    }
+    /* Should there be no other call after all, it is sent nevertheless. */
+    Stream_hold_back(self);
+    return 0;
 }
 
 /* data is not one piece of memory, as the set exception says: that ends the

@@ -89,9 +89,10 @@ stream_below(TlsObject *self)
     return stream->dict == NULL ? stream : NULL;
 }
 
-/* Pass records on to the transport below.  Runs Python. */
+/* Pass records on to the transport below; more: others follow.  Runs
+   Python. */
 static int
-send_outgoing(TlsObject *self)
+send_outgoing(TlsObject *self, bool more)
 {
     PyObject *data =
         PyObject_CallMethodNoArgs(self->outgoing, self->state->str_read);
@@ -104,7 +105,7 @@ send_outgoing(TlsObject *self)
     PyObject *transport = Py_NewRef(self->transport);
     int result;
     if (stream_below(self) != NULL && PyBytes_CheckExact(data)) {
-        result = Stream_write((TransportObject *)transport, data);
+        result = Stream_write((TransportObject *)transport, data, more);
     }
     else {
         PyObject *value =
@@ -185,7 +186,7 @@ Tls_process_outgoing(TlsObject *self)
     if (self->ssl_writing_paused) {
         return Tls_control_app_writing(self);
     }
-    if (send_outgoing(self) < 0) {
+    if (send_outgoing(self, false) < 0) {
         return -1;
     }
     /* Most often nothing has been left, unless that has paused us. */
@@ -341,9 +342,9 @@ Tls_do_write(TlsObject *self)
             }
             break;
         }
-        /* While the kernel sends the first part, the next is encrypted. */
+        /* Out of the MemoryBIO, which keeps the memory of its largest size. */
         if (PyList_GET_SIZE(self->write_backlog) > 0 &&
-            !self->ssl_writing_paused && send_outgoing(self) < 0) {
+            !self->ssl_writing_paused && send_outgoing(self, true) < 0) {
             return -1;
         }
         if (self->phase == TLS_UNWRAPPED) {

@@ -405,8 +405,10 @@ char *Stream_shared_buffer(LoopObject *loop);
 
 int StreamTransport_setup_type(PyObject *module, module_state *state);
 /* The method write(), with an object of exactly the type bytes, not empty.
-   Steals the reference.  -1 with any exception.  Runs Python. */
-int Stream_write(TransportObject *self, PyObject *bytes);
+   Steals the reference.  more: another call follows at once, and this waits
+   for it, because each system call may wake the peer.  -1 with any exception.
+   Runs Python. */
+int Stream_write(TransportObject *self, PyObject *bytes, bool more);
 /* New StreamTransport.  On failure the descriptor stays the caller's. */
 PyObject *Stream_new(const transport_origin *from);
 PyObject *Loop__make_socket_transport(LoopObject *self, PyObject *const *args,

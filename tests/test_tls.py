@@ -25,11 +25,14 @@ VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
 @contextlib.asynccontextmanager
-async def client_and_peer(factory=Recorder, version=None):
-    """A TLS client of the running loop and the server by hand at its other end."""
+async def client_and_peer(factory=Recorder, version=None, **options):
+    """A TLS client of the running loop and the server by hand at its other end.  The options
+    are attributes of its SSLContext."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket_pair()
-    context = client_context(**({"maximum_version": version} if version else {}))
+    if version:
+        options["maximum_version"] = version
+    context = client_context(**options)
     with theirs:
         peer = Peer(theirs, server_context())
         shaking = loop.create_task(peer.handshake())

@@ -27,6 +27,7 @@ async def next_records(peer, count):
 
 
 OVERHEAD = 17  # of TLS 1.3: the type of the content, and its tag
+HEADER = 0x100  # OpenSSL's SSL3_RT_HEADER, to a message callback
 
 
 @new_design
@@ -81,6 +82,67 @@ def test_all_arrives_in_order(loop, sizes):
             assert await peer.read(sum(sizes)) == b"".join(pieces)
 
     loop.run_until_complete(main())
+
+
+class InTheMiddle:
+    """Once `use` is set, calls it while the tenth record from then on is encrypted."""
+
+    use = None
+    records = 0
+
+    def __call__(self, connection, direction, version, content_type, message_type, data):
+        if self.use is not None and direction == "write" and content_type == HEADER:
+            self.records += 1
+            if self.records == 10:
+                self.use()
+
+
+@new_design
+def test_one_write_is_sent_at_once(loop):
+    """Nothing is sent before all is encrypted: each system call may wake the peer."""
+
+    async def main():
+        middle = InTheMiddle()
+        async with client_and_peer(_msg_callback=middle) as (transport, _, peer):
+
+            def look():
+                with pytest.raises(BlockingIOError):
+                    peer.sock.recv(1, socket.MSG_PEEK)
+                looked.append(True)
+
+            looked = []
+            middle.use = look
+            data = bytes(range(250)) * 800
+            transport.write(data)
+            assert looked
+            assert await peer.read(len(data)) == data
+
+    loop.run_until_complete(main())
+
+
+@new_design
+@pytest.mark.parametrize("end", ["abort", "close", "exception"])
+def test_the_connection_ends_while_it_encrypts(loop, reports, end):
+    """What is encrypted by then is sent or dropped, and nothing waits for the rest."""
+
+    async def main():
+        middle = InTheMiddle()
+        async with client_and_peer(_msg_callback=middle) as (transport, protocol, peer):
+            below = transport._ssl_protocol._transport
+            middle.use = (lambda: 1 / 0) if end == "exception" else getattr(below, end)
+            transport.write(bytes(200_000))
+            exc = await asyncio.wait_for(protocol.lost, 5)
+            assert type(exc) is (ZeroDivisionError if end == "exception" else type(None))
+            size = 0
+            with contextlib.suppress(ConnectionResetError):
+                while data := await asyncio.wait_for(loop.sock_recv(peer.sock, 1 << 20), 5):
+                    size += len(data)
+            assert size < 200_000
+
+    loop.run_until_complete(main())
+    if end == "exception":
+        (report,) = reports.take()
+        assert report["message"] == "Fatal error on SSL protocol"
 
 
 def test_what_is_written_may_change_afterwards(loop):
