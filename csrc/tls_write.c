@@ -7,8 +7,11 @@
 #include "ouroloop.h"
 
 enum {
-    SLICE = 4 * TLS_RECORD, /* encrypted at once: what caches hold */
-    MAX_HELD_BACK = SLICE,  /* until a callback ends */
+    /* Encrypted at once.  The MemoryBIO keeps the memory of the most that it
+       has held: it becomes large only where a slow peer has made it so. */
+    SLICE = 4 * TLS_RECORD,
+    LARGE_SLICE = 16 * TLS_RECORD,
+    MAX_HELD_BACK = SLICE, /* until a callback ends */
 };
 
 Py_ssize_t
@@ -102,6 +105,7 @@ send_outgoing(TlsObject *self, bool more)
         Py_XDECREF(data);
         return size < 0 ? -1 : 0;
     }
+    self->grown = self->grown || size > LARGE_SLICE + TLS_RECORD;
     PyObject *transport = Py_NewRef(self->transport);
     int result;
     if (stream_below(self) != NULL && PyBytes_CheckExact(data)) {
@@ -240,14 +244,15 @@ encrypt_first(TlsObject *self)
     PyObject *first = Py_NewRef(PyList_GET_ITEM(self->write_backlog, 0));
     PyObject *part = NULL;
     Py_ssize_t count = -1, size = PyObject_Size(first);
+    Py_ssize_t slice = self->grown ? LARGE_SLICE : SLICE;
 
     if (size < 0) {
         PyErr_Clear();  // Not the error that OpenSSL's wrapper has for it.
         size = 0;
     }
-    if (size > SLICE && self->native != NULL) {
+    if (size > slice && self->native != NULL) {
         PyObject *view = PyMemoryView_FromObject(first);
-        part = view == NULL ? NULL : PySequence_GetSlice(view, 0, SLICE);
+        part = view == NULL ? NULL : PySequence_GetSlice(view, 0, slice);
         Py_XDECREF(view);
     }
     else {
@@ -342,7 +347,7 @@ Tls_do_write(TlsObject *self)
             }
             break;
         }
-        /* Out of the MemoryBIO, which keeps the memory of its largest size. */
+        /* What is sent together need not be in the MemoryBIO together. */
         if (PyList_GET_SIZE(self->write_backlog) > 0 &&
             !self->ssl_writing_paused && send_outgoing(self, true) < 0) {
             return -1;

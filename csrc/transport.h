@@ -216,6 +216,7 @@ typedef struct {
     bool started;   /* input has come */
     bool held_back; /* what is written waits for the end of the callback */
     bool leftover;  /* the last read may have left a part of a record */
+    bool grown;     /* `outgoing` has memory for a large slice */
 } TlsObject;
 
 /* extra_info.c -- addresses and socket object of a transport */

@@ -231,6 +231,28 @@ def test_flow_control(loop):
 
 
 @new_design
+def test_large_writes_after_a_slow_peer(loop):
+    """They are encrypted in larger parts then."""
+    block = bytes(range(250)) * 4_000
+
+    async def main():
+        async with client_and_peer() as (transport, protocol, peer):
+            count = 0
+            while "pause" not in protocol.calls:
+                transport.write(block)
+                count += 1
+            for _ in range(count):
+                assert await peer.read(len(block)) == block
+            await until(lambda: "resume" in protocol.calls)
+            transport.write(block)
+            transport.write(block[:300_000])
+            assert await peer.read(len(block)) == block
+            assert await peer.read(300_000) == block[:300_000]
+
+    loop.run_until_complete(main())
+
+
+@new_design
 def test_no_high_water_means_paused_at_once(loop):
     async def main():
         async with client_and_peer() as (transport, protocol, peer):
