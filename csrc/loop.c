@@ -408,11 +408,7 @@ Loop_get_debug(LoopObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Loop__run_once(LoopObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (Fds_check_open(self) < 0) {
-        return NULL;
-    }
-    Loop_poll_next(self);
-    if (Loop_turn(self) < 0) {
+    if (Fds_check_open(self) < 0 || Loop_turn(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

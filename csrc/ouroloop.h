@@ -154,6 +154,7 @@ struct LoopObject {
     /* A subclass, or an attribute of the instance, replaces the method. */
     bool custom_call_soon, custom_create_future, custom_time;
 
+    bool polling;          /* uv_run() runs, and cannot be entered again */
     bool may_block;        /* this turn may wait in the kernel */
     PyThreadState *parked; /* not NULL while the GIL is let go to wait */
     bool wake_sent;        /* since it was let go; once is enough */
@@ -585,10 +586,12 @@ int Fork_setup(PyObject *module);
 /* run.c -- one turn of the loop: GIL, poll, timers, ready batch */
 
 int Run_init(LoopObject *self);
-/* One turn.  -1 with the exception that must leave run_forever(). */
-int Loop_turn(LoopObject *self);
 /* Turn after turn until stop().  Runs Python. */
 int Loop_run(LoopObject *self);
+/* One turn for whoever turns the loop in a way of his own, perhaps within a
+   callback or a task's step, which goes on afterwards as if nothing were.  -1
+   with any exception.  Runs Python. */
+int Loop_turn(LoopObject *self);
 /* Close every uvhandle and the uv loop.  Runs Python. */
 int Loop_close_uv(LoopObject *self);
 /* End a wait in the kernel.  From any thread, with the GIL held. */

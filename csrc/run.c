@@ -114,6 +114,11 @@ Run_init(LoopObject *self)
 static int
 poll(LoopObject *self, bool may_block)
 {
+    if (self->polling) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "This event loop is waiting for events already");
+        return -1;
+    }
     if (Registry_leave(self) < 0) {
         return -1;
     }
@@ -121,8 +126,10 @@ poll(LoopObject *self, bool may_block)
     self->armed_checked = 0;
     self->found_count = self->batch = 0;
     self->poll_next = false;
+    self->polling = true;
     uv_run(&self->uv, may_block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     Loop_enter(self);
+    self->polling = false;
     if (self->armed_checked > 0) {
         Fds_after_poll(self, self->armed_checked);
     }
@@ -269,8 +276,9 @@ run_batch(LoopObject *self)
     return result;
 }
 
-int
-Loop_turn(LoopObject *self)
+/* -1 with the exception that must leave run_forever(). */
+static int
+turn(LoopObject *self)
 {
     if (Fork_check(self) < 0) {
         return -1;
@@ -309,7 +317,7 @@ Loop_run(LoopObject *self)
 
     Loop_poll_next(self);
     do {
-        result = Loop_turn(self);
+        result = turn(self);
     } while (result == 0 && !self->stopping);
     if (self->current_task != NULL) {
         PyObject *exc = PyErr_GetRaisedException();
@@ -320,6 +328,62 @@ Loop_run(LoopObject *self)
             PyErr_SetRaisedException(exc);
         }
     }
+    return result;
+}
+
+/* Neither the task whose step it may be within, nor what that has written,
+   waits for this turn to end. */
+static int
+step_aside(LoopObject *self, PyObject *task)
+{
+    if (task == self->current_task) {
+        return Registry_leave(self);
+    }
+    return task == Py_None
+        ? 0
+        : Registry_leave_checked(self->state, (PyObject *)self, task);
+}
+
+static int
+step_back(LoopObject *self, PyObject *task, bool own)
+{
+    if (Registry_leave(self) < 0) {
+        return -1;
+    }
+    if (own) {
+        return Registry_enter(self, task);
+    }
+    return task == Py_None
+        ? 0
+        : Registry_enter_checked(self->state, (PyObject *)self, task);
+}
+
+int
+Loop_turn(LoopObject *self)
+{
+    PyObject *task =
+        PyObject_CallOneArg(self->state->current_task, (PyObject *)self);
+    bool own = task == self->current_task, collecting = self->collecting;
+    int result = -1;
+
+    if (task == NULL || step_aside(self, task) < 0) {
+        goto done;
+    }
+    if (self->unflushed != NULL) {
+        Stream_flush(self);
+    }
+    Loop_poll_next(self);
+    result = turn(self);
+    self->collecting = collecting;
+    PyObject *exc = PyErr_GetRaisedException();
+    if (step_back(self, task, own) < 0) {
+        result = -1;
+    }
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+done:
+    Py_XDECREF(task);
     return result;
 }
 

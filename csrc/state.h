@@ -147,6 +147,7 @@
     X("asyncio.streams", StreamReader)                                     \
     X("asyncio.streams", StreamReaderProtocol)                             \
     X("asyncio.streams", StreamWriter)                                     \
+    X("asyncio.tasks", current_task)                                       \
     X("asyncio.transports", DatagramTransport)                             \
     X("asyncio.transports", ReadTransport)                                 \
     X("asyncio.transports", _FlowControlMixin)                             \

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import socket
 import threading
 import time
@@ -212,6 +213,152 @@ def test_run_once_is_one_turn(loop):
     loop.call_soon(order.append, 1)
     loop._run_once()
     assert order == [1]
+
+
+class Nesting(ouroloop.Loop):
+    """Runs within itself, as loops do that nest_asyncio has patched: turn by turn, each of which
+    asks the selector."""
+
+    def _run_once(self):
+        self._process_events(self._selector.select(0 if self._stopping else None))
+
+    def run_until_complete(self, future):
+        future = asyncio.ensure_future(future, loop=self)
+        outer = asyncio._get_running_loop(), self._thread_id
+        asyncio._set_running_loop(self)
+        self._thread_id = threading.get_ident()
+        try:
+            while not future.done():
+                self._run_once()
+        finally:
+            asyncio._set_running_loop(outer[0])
+            self._thread_id = outer[1]
+        return future.result()
+
+
+@pytest.fixture
+def nesting():
+    loop = Nesting()
+    yield loop
+    loop.close()
+
+
+async def waits():
+    await asyncio.sleep(0.001)
+    return asyncio.current_task()
+
+
+def test_a_loop_within_its_own_tasks(nesting):
+    async def nested(depth):
+        task = asyncio.current_task()
+        inner = nesting.run_until_complete(nested(depth - 1) if depth else waits())
+        assert inner is not task
+        assert asyncio.current_task() is task
+        await asyncio.sleep(0)
+        return task
+
+    async def fails():
+        await asyncio.sleep(0)
+        raise KeyError("inner")
+
+    async def main():
+        assert len(set(await asyncio.gather(nested(10), nested(3), waits()))) == 3
+        task = asyncio.current_task()
+        with pytest.raises(KeyError, match="inner"):
+            nesting.run_until_complete(fails())
+        assert asyncio.current_task() is task
+
+    nesting.run_until_complete(main())
+    assert asyncio.current_task(nesting) is None
+
+
+def test_a_loop_within_tasks_that_are_not_its_own(nesting):
+    """As nest_asyncio has them: written in Python."""
+
+    def factory(loop, coroutine, **keywords):
+        made.append(asyncio.tasks._PyTask(coroutine, loop=loop, **keywords))
+        return made[-1]
+
+    async def main():
+        nesting.run_until_complete(waits())
+        assert current_task() is made[0]
+        assert len(made) == 2
+
+    made = []
+    # From 3.14 on they have a register of their own.
+    current_task = getattr(asyncio.tasks, "_py_current_task", asyncio.current_task)
+
+    nesting.set_task_factory(factory)
+    nesting.run_until_complete(main())
+
+
+def test_a_loop_within_its_own_callbacks(nesting):
+    async def main():
+        done = nesting.create_future()
+        nesting.call_soon(lambda: done.set_result(nesting.run_until_complete(waits())))
+        assert isinstance(await done, asyncio.Task)
+        assert asyncio.current_task() is not None
+
+    nesting.run_until_complete(main())
+
+
+def test_what_was_written_is_sent_before_a_turn_within(nesting):
+    async def main():
+        async with two_ends(nesting) as ((transport, _), (_, peer)):
+            transport.write(b"data")
+            while not peer.data:
+                nesting._run_once()
+            transport.write(b" and more")
+            await network.until(lambda: peer.data == b"data and more")
+
+    nesting.run_until_complete(main())
+
+
+def test_select_waits_so_long_and_runs_what_is_due(loop):
+    ran = []
+    late = loop.call_later(network.TIMEOUT, ran.append, "late")
+    assert loop._selector.select(0) == []
+    assert loop._selector.select(0.001) == []
+    loop.call_later(0.001, ran.append, "soon")
+    while not ran:
+        assert loop._selector.select() == []
+    assert ran == ["soon"]
+    late.cancel()
+
+
+def test_a_signal_ends_a_turn_by_hand(nesting):
+    async def main():
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            nesting.run_until_complete(asyncio.sleep(network.TIMEOUT))
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    nesting.run_until_complete(main())
+    nesting.close()
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_no_turn_while_it_polls(nesting):
+    """A signal handler may run there."""
+
+    async def main():
+        done = nesting.create_future()
+
+        def handler(*_):
+            with pytest.raises(RuntimeError, match="is waiting for events already"):
+                nesting._run_once()
+            done.set_result("handled")
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        try:
+            assert await done == "handled"
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    nesting.run_until_complete(main())
 
 
 @contextlib.asynccontextmanager

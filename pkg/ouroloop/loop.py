@@ -13,7 +13,7 @@ import selectors
 import socket
 import sys
 import threading
-from asyncio import base_events, events, unix_events
+from asyncio import base_events, events, tasks, unix_events
 from asyncio.exceptions import SendfileNotAvailableError
 from asyncio.log import logger
 from collections.abc import Callable
@@ -65,6 +65,28 @@ class LibuvSelector:
             return self.get_key(fd)
         except KeyError:
             return default
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Have the loop do a whole turn by itself, and return that nothing is left to do.
+
+        timeout: wait so many seconds at most; None: for ever.
+        Who replaces run_forever() and _run_once() asks, as nest_asyncio does to run
+        a loop within one of its own callbacks.
+        """
+        loop = self._loop
+        loop._attach_signals()
+        end = None if timeout is None else loop.call_later(timeout, bool)
+        # From 3.14 on tasks that are written in Python have a register of their own.
+        register = tasks._current_tasks if sys.version_info >= (3, 14) else {}
+        outer = register.pop(loop, None)
+        try:
+            _core.Loop._run_once(loop)
+        finally:
+            if outer is not None:
+                register[loop] = outer
+            if end is not None:
+                end.cancel()
+        return []
 
     def close(self) -> None:
         """Close every uvhandle: the last step of closing the loop."""
