@@ -314,6 +314,12 @@ def test_what_was_written_is_sent_before_a_turn_within(nesting):
     nesting.run_until_complete(main())
 
 
+def test_nobody_else_selects(loop):
+    """As test tools with clocks of their own would, whose time would stand still for ever."""
+    with pytest.raises(AttributeError, match="read-only"):
+        loop._selector.select = lambda timeout: []
+
+
 def test_select_waits_so_long_and_runs_what_is_due(loop):
     ran = []
     late = loop.call_later(network.TIMEOUT, ran.append, "late")

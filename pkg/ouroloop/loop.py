@@ -45,6 +45,9 @@ class LibuvSelector:
     transports ask of a selector and closes libuv's side with the loop.
     """
 
+    # Who puts a select() of his own here is told that the loop would never call it.
+    __slots__ = ("_loop",)
+
     def __init__(self, loop: _core.Loop) -> None:
         self._loop = loop
 
