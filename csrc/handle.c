@@ -4,7 +4,9 @@
    types of their own, without the GC header and without tracking: ten thousand
    timers would otherwise be traversed again and again.  What they hold is let
    go as soon as the callback has run or is cancelled, and is visited by the
-   loop while it waits there; so no cycle through a handle lives on. */
+   loop while it waits there; so no cycle through a handle lives on.  Who holds
+   a handle and nothing else of its loop does not keep that from being
+   collected, and closed: nobody could run it any more. */
 #include "ouroloop.h"
 
 /* Calls. */
@@ -338,8 +340,9 @@ Handle_release(HandleObject *self)
 int
 Handle_visit_as_part(HandleObject *self, visitproc visit, void *arg)
 {
-    /* Held by somebody else too, it must count as reached from outside. */
-    if (Py_REFCNT(self) > 1) {
+    /* That of a descriptor may wait in the ready queue as well, and what is
+       visited twice would be taken for garbage. */
+    if (self->stays && Py_REFCNT(self) > 1) {
         return 0;
     }
     Py_VISIT(self->loop);

@@ -20,8 +20,8 @@
 typedef struct LoopObject LoopObject;
 typedef struct TransportObject TransportObject;
 
-/* A callback that waits in the loop: asyncio.Handle.  Not known to the GC:
-   one that only the loop holds is visited as a part of the loop. */
+/* A callback that waits in the loop: asyncio.Handle.  Not known to the GC: it
+   is visited as a part of the loop. */
 typedef struct {
     PyObject_HEAD
     PyObject *weakrefs;
@@ -263,7 +263,7 @@ Handle_done(HandleObject *self)
         Handle_release(self);
     }
 }
-/* Visit what a handle holds, as a part of the loop that alone holds it. */
+/* Visit what a handle holds, as a part of the loop where it waits. */
 int Handle_visit_as_part(HandleObject *self, visitproc visit, void *arg);
 void Handle_free_lists_clear(module_state *state);
 /* Report the set exception as that of a Handle for callback(arg), which is

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import os
 import weakref
 
 import pytest
@@ -172,14 +173,87 @@ def test_cycle_through_a_handle_is_freed(loop):
     assert [reference() for reference in references] == [None] * 3
 
 
-def test_unclosed_loop_with_waiting_callbacks_is_collected():
+def forgotten_callbacks(loop):
+    loop.call_soon(loop.stop)
+    loop.call_later(100, loop.stop)
+
+
+def held_handles(loop):
+    class Owner:
+        def act(self):
+            """Does nothing."""
+
+    soon, timer, threadsafe = Owner(), Owner(), Owner()
+    soon.handle = loop.call_soon(soon.act)
+    timer.handle = loop.call_later(100, timer.act)
+    threadsafe.handle = loop.call_soon_threadsafe(threadsafe.act)
+
+
+def sleeping_tasks(loop):
+    """Whose frames hold a timer."""
+    for _ in range(3):
+        loop.create_task(asyncio.sleep(100))
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def waiting_reader(loop):
+    """It stands in the ready queue and with its descriptor."""
+    read_end, write_end = os.pipe()
+    file = open(read_end, "rb", 0)
+    loop.add_reader(file, file.read, 1)
+    os.write(write_end, b"xy")
+    os.close(write_end)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.call_soon(loop.stop)
+    loop._run_once()
+
+
+@pytest.mark.parametrize(
+    "prepare", [forgotten_callbacks, held_handles, sleeping_tasks, waiting_reader]
+)
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_unclosed_loop_with_waiting_callbacks_is_collected(prepare):
     import ouroloop
 
     loop = ouroloop.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
     reference = weakref.ref(loop)
-    loop.call_soon(loop.stop)
-    loop.call_later(100, loop.stop)
+    prepare(loop)
     del loop
     with pytest.warns(ResourceWarning, match="unclosed event loop"):
         gc.collect()
     assert reference() is None
+    gc.collect()  # What its tasks had.
+
+
+def test_a_handle_whose_loop_was_collected():
+    import ouroloop
+
+    loop = ouroloop.new_event_loop()
+    soon, timer = loop.call_soon(print), loop.call_later(100, print)
+    del loop
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    assert soon._loop is timer._loop
+    assert timer._loop.is_closed()
+    for handle in soon, timer:
+        assert not handle.cancelled()
+        handle.cancel()
+        assert handle.cancelled()
+
+
+def test_a_loop_that_is_in_use_is_not_collected(loop):
+    """Whatever holds its handles."""
+    ran = []
+
+    async def main():
+        handles = [loop.call_soon(ran.append, 1), loop.call_later(0.001, ran.append, 2)]
+        tasks = [asyncio.create_task(asyncio.sleep(0.002)) for _ in range(3)]
+        for _ in range(3):
+            gc.collect()
+            await asyncio.sleep(0)
+        await asyncio.wait(tasks)
+        assert len(handles) == 2
+
+    loop.run_until_complete(main())
+    assert ran == [1, 2]
