@@ -56,6 +56,16 @@ def test_each_file_is_on_the_map_and_has_its_tests(path):
         assert (PROJECT / "tests" / f"test_{path.stem}.py").exists()
 
 
+def test_what_the_map_names_is_there():
+    named = re.findall(r"`(\w+\.c):(\w+)`", (CSRC / "README.md").read_text())
+    assert named
+    for name, function in named:
+        # Inline functions stand in the header, in the section of their file.
+        section = MAP.partition(f"/* {name} -- ")[2].partition(".c -- ")[0]
+        own = functions((CSRC / name).read_text()) + functions(section)
+        assert function in dict(own), f"{name} has no {function}()"
+
+
 def test_versions_are_told_apart_in_few_files():
     users = {
         path.name

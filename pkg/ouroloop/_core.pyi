@@ -23,8 +23,13 @@ STOCK_TYPES_REASON: str
 
 class Future(asyncio.Future[_T]): ...
 
-@disjoint_base
-class Task(asyncio.Task[_T], Future[_T]): ...
+# Until 3.13 it is larger than asyncio's.
+if sys.version_info >= (3, 14):
+    class Task(asyncio.Task[_T], Future[_T]): ...
+
+else:
+    @disjoint_base
+    class Task(asyncio.Task[_T], Future[_T]): ...
 
 @type_check_only
 class SockCall(Awaitable[_R]):

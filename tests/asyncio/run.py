@@ -5,7 +5,8 @@
 One process per module and a time limit per test: a test that hangs or crashes is a failure of that
 test, and the rest of the module goes on in a new process. Failures are compared with the table in
 expected.py, and those outside it are tried on stock asyncio in the same harness: what fails there
-too is the machine's doing, not the loop's. Exit code 0 means nothing else failed.
+too is the machine's doing, not the loop's, unless it hangs or crashes. Exit code 0 means nothing
+else failed.
 """
 
 import argparse
