@@ -149,6 +149,7 @@ GROUPS = {
         "write": "writers[{p}].write(...)",
         "write_line": "writers[{p}].write(...\\n)",
         "writelines": "writers[{p}].writelines(...)",
+        "write_long": "writers[{p}].write(more than the reader's limit)",
         "write_two": "writers[{p}].write(...) and writers[1 - {p}].write(...)",
         "drain": "await writers[{p}].drain()",
         "read": "await readers[{p}].read({n})",
@@ -347,7 +348,8 @@ def weight(program):
             1000 + number + sum(100 + of(inner) for inner in bodies) for _, number, *bodies in body
         )
 
-    special = 10 * sum(bool(program[flag]) for flag in ("eager", "debug", "connected"))
+    special = 10 * sum(program[flag] for flag in ("eager", "debug"))
+    special += 10 * len(program["connected"])
     special += 10 * ("ready", "ticks", "turns").index(program["drive"])
     return special + sum(100 + of(body) for body in program["tasks"])
 

@@ -56,6 +56,10 @@ class ConnectedStatements:
         self.writer(n).writelines([b"a" * n, b"", b"b\n"])
         self.sent(self.writer(n).transport, self.writer(n + 1).transport)
 
+    async def do_write_long(self, name, n):
+        # More than the limit, or than twice that, where reading pauses; no separator or at the end.
+        self.write(n, b"long" * (17 + n % 4 * 6) + b"b\n" * (n % 3 % 2))
+
     async def do_write_two(self, name, n):
         self.write(n, b"x" * (n + 1))
         self.write(n + 1, b"y" * (n + 1))

@@ -103,6 +103,23 @@ def test_a_hang_is_found(monkeypatch):
     assert small.found == ["died of SIGALRM"]
 
 
+def test_what_a_small_program_does_not_use_is_left_out():
+    program = {
+        "drive": "turns",
+        "connected": ["connection", "descriptors"],
+        "eager": False,
+        "debug": True,
+        "tasks": [[("sleep0", 0), ("write", 3)], [("write_eof", 1)]],
+    }
+    small = programs.reduce(program, lambda candidate: "write" in programs.features(candidate))
+    assert small == {
+        **program,
+        "connected": ["connection"],
+        "debug": False,
+        "tasks": [[("write", 0)]],
+    }
+
+
 def test_what_depends_on_more_than_the_loop_is_told_apart(tmp_path):
     turns = tmp_path / "turns"
 
