@@ -155,8 +155,9 @@ Handle_run(HandleObject *self)
     if (self->cancelled || self->callback == NULL) {
         return 0;
     }
-    /* The callback may cancel its own handle. */
+    /* The callback may cancel its own handle, and turn the loop. */
     PyObject *callback = Py_NewRef(self->callback);
+    PyObject *context = Py_NewRef(self->context);
     PyObject *args = Py_XNewRef(self->args);
     Py_ssize_t nargs = self->nargs;
     int result = 0;
@@ -168,7 +169,7 @@ Handle_run(HandleObject *self)
     if (thread_safe != NULL) {
         thread_safe->running_in = PyThread_get_thread_ident();
     }
-    PyObject *value = call_within(self->context, callback, args, nargs);
+    PyObject *value = call_within(context, callback, args, nargs);
     if (thread_safe != NULL) {
         thread_safe->running_in = 0;
         if (thread_safe->finished != NULL) {
@@ -182,6 +183,7 @@ Handle_run(HandleObject *self)
         Py_DECREF(value);
     }
     Py_DECREF(callback);
+    Py_DECREF(context);
     Py_XDECREF(args);
     return result;
 }

@@ -79,7 +79,7 @@ ThreadSafeHandle_cancelled(ThreadSafeHandleObject *self, PyObject *ignored)
 static PyObject *
 Handle_get_context(HandleObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return Py_NewRef(self->context);
+    return self->context == NULL ? PyContext_New() : Py_NewRef(self->context);
 }
 
 static PyObject *
@@ -224,7 +224,8 @@ PyDoc_STRVAR(cancelled_doc,
 "Return True if the handle was cancelled.");
 PyDoc_STRVAR(get_context_doc,
 "get_context($self, /)\n--\n\n"
-"Return the contextvars.Context that the callback runs in.");
+"Return the contextvars.Context that the callback runs in; an empty one\n"
+"afterwards.");
 PyDoc_STRVAR(when_doc,
 "when($self, /)\n--\n\n"
 "Return when the callback is due: seconds on the clock of loop.time().");

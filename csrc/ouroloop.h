@@ -26,9 +26,9 @@ typedef struct {
     PyObject_HEAD
     PyObject *weakrefs;
     LoopObject *loop;
-    PyObject *callback; /* NULL once run or cancelled */
-    PyObject *args;     /* NULL, the one argument, or a tuple */
-    PyObject *context;
+    PyObject *callback;         /* NULL once run or cancelled */
+    PyObject *args;             /* NULL, the one argument, or a tuple */
+    PyObject *context;          /* NULL once the loop is done with it */
     PyObject *source_traceback; /* debug mode, else NULL */
     PyObject *repr;             /* debug mode, once cancelled, else NULL */
     Py_ssize_t nargs;
@@ -255,12 +255,14 @@ TimerHandleObject *TimerHandle_new(LoopObject *loop, double when,
 int Handle_run(HandleObject *self);
 /* Drop callback and arguments: a handle must not keep a cycle alive. */
 void Handle_release(HandleObject *self);
-/* The ready queue is done with it. */
+/* The loop is done with it.  Nor may its context keep a cycle alive, which
+   often leads to whoever holds the handle. */
 static inline void
 Handle_done(HandleObject *self)
 {
     if (!self->stays) {
         Handle_release(self);
+        Py_CLEAR(self->context);
     }
 }
 /* Visit what a handle holds, as a part of the loop where it waits. */

@@ -208,6 +208,7 @@ run_entry_timed(LoopObject *self, ready_entry entry)
     }
     handle = (HandleObject *)object;
     if (handle->cancelled) {
+        Handle_done(handle);
         Py_DECREF(object);
         return 0;
     }

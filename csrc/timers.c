@@ -105,6 +105,14 @@ Timers_push(LoopObject *loop, TimerHandleObject *timer)
     return 0;
 }
 
+/* Of one that is in the heap no more.  Runs Python. */
+static void
+drop(TimerHandleObject *timer)
+{
+    Handle_done(&timer->handle);
+    Py_DECREF(timer);
+}
+
 /* Most timers are cancelled: rebuild the heap without them. */
 static int
 sweep(timer_heap *self)
@@ -133,7 +141,7 @@ sweep(timer_heap *self)
     }
     /* Last, as a weak reference's callback may come back to this heap. */
     while (dropped > 0) {
-        Py_DECREF(husks[--dropped]);
+        drop(husks[--dropped]);
     }
     PyMem_Free(husks);
     return 0;
@@ -149,7 +157,7 @@ Timers_drop_cancelled(LoopObject *loop)
     }
     while (self->count > 0 && self->entries[0].timer->handle.cancelled) {
         self->cancelled--;
-        Py_DECREF(pop(self));
+        drop(pop(self)); /* runs Python */
     }
     return 0;
 }
@@ -321,8 +329,7 @@ Timers_clear(LoopObject *loop)
     loop->timers.capacity = loop->timers.count = loop->timers.cancelled = 0;
     for (size_t i = 0; i < old.count; i++) {
         old.entries[i].timer->scheduled = false;
-        Handle_release(&old.entries[i].timer->handle);
-        Py_DECREF(old.entries[i].timer);
+        drop(old.entries[i].timer);
     }
     PyMem_Free(old.entries);
 }

@@ -173,6 +173,89 @@ def test_cycle_through_a_handle_is_freed(loop):
     assert [reference() for reference in references] == [None] * 3
 
 
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("way", ["soon", "threadsafe", "timer", "cancelled", "swept", "queued"])
+def test_cycle_through_the_context_of_a_handle_is_freed(loop, way, debug):
+    """As of a request that is in a context variable and has a timeout."""
+    variable = contextvars.ContextVar("variable")
+
+    class Request:
+        """Has a handle."""
+
+    def start():
+        request = Request()
+        variable.set(request)
+        if way == "soon":
+            request.handle = loop.call_soon(callback)
+        elif way == "threadsafe":
+            request.handle = loop.call_soon_threadsafe(callback)
+        elif way == "timer":
+            request.handle = loop.call_later(0, callback)
+        elif way == "queued":
+            request.handle = loop.call_soon(callback)
+            request.handle.cancel()
+        else:
+            request.handle = loop.call_later(0 if way == "cancelled" else 100, callback)
+            request.handle.cancel()
+        if way == "swept":
+            for _ in range(200):
+                loop.call_later(100, callback).cancel()
+        return weakref.ref(request)
+
+    loop.set_debug(debug)
+    reference = contextvars.copy_context().run(start)
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    gc.collect()
+    assert reference() is None
+
+
+def test_context_of_a_handle_that_is_done(loop):
+    handle = loop.call_soon(callback)
+    assert contextvars.ContextVar("variable", default=1) not in handle.get_context()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert handle.get_context().run(int, "5") == 5
+    assert not handle.cancelled()
+
+
+def test_context_of_a_handle_that_cancels_itself(loop, reports):
+    """What it raises is reported in the context all the same."""
+    variable = contextvars.ContextVar("variable", default="none")
+    seen = []
+
+    def fails():
+        handle.cancel()
+        raise ValueError
+
+    def report(loop, context):
+        seen.append(context["handle"].get_context()[variable])
+
+    variable.set("mine")
+    loop.set_exception_handler(report)
+    handle = loop.call_soon(fails)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == ["mine"]
+
+
+def test_a_handle_that_is_done_while_it_runs(loop, reports):
+    """Somebody runs it by hand, and the loop has its turn meanwhile."""
+    ran = []
+
+    def turns():
+        ran.append(contextvars.copy_context())
+        loop._run_once()
+        ran.append(handle.get_context())
+
+    handle = loop.call_soon(turns)
+    handle._run()
+    assert len(ran) == 2
+    reports.take()  # The loop could not enter its context; from 3.12 on not even to report that.
+    handle._run()
+    assert len(ran) == 2
+
+
 def forgotten_callbacks(loop):
     loop.call_soon(loop.stop)
     loop.call_later(100, loop.stop)
